@@ -11,26 +11,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-
-class GatewayError(Exception):
-    """A gateway call that did not do what was asked; `code` is stable, `message` is for a person."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+from core.errors import BillingError
 
 
-class GatewayUnavailable(GatewayError):
-    """No answer that can be relied on (timeout, dropped connection, 5xx, rate limit, key refused); call again later."""
-
-
-class GatewayRejected(GatewayError):
-    """The provider understood and said no, and will say no again: a bad parameter, a missing object, a declined card."""
-
-
-class InvalidSignature(GatewayError):
+class InvalidSignature(BillingError):
     """A webhook that the provider did not sign, or signed too long ago or in the future."""
+
+    status, code, title = 400, "invalid_signature", "The signature is not valid"
 
 
 class ChargeStatus(StrEnum):
@@ -151,8 +138,10 @@ class InboundEvent:
 class Gateway(Protocol):
     """One payment provider.
 
-    Every method but `charge`, `confirm` and `refund` raises GatewayUnavailable or GatewayRejected. Those three report
-    what they cannot tell as UNKNOWN instead: a timeout, a dropped connection and a 5xx are never a decline.
+    Errors, all of core.errors: ProviderUnavailable when no reliable answer came (timeout, dropped connection, 5xx, rate
+    limit, our key refused), Declined when a card was refused (its code is a key of `core.payments.declines`), Invalid
+    when the provider refused the request and always will. `charge`, `confirm` and `refund` raise none of them: what
+    they cannot tell is UNKNOWN, for a timeout, a dropped connection and a 5xx are never a decline.
     """
 
     name: ClassVar[str]
@@ -164,7 +153,9 @@ class Gateway(Protocol):
     ) -> str:
         """Return the provider's id of a new customer; `reference` is our organization's id."""
 
-    def create_setup_session(self, *, customer: str, success_url: str, cancel_url: str, currency: str, idempotency_key: str) -> SetupSession:
+    def create_setup_session(
+        self, *, customer: str, success_url: str, cancel_url: str, currency: str, idempotency_key: str
+    ) -> SetupSession:
         """Open a hosted page that saves a payment method. `{SESSION_ID}` in `success_url` is replaced by the session's id."""
 
     def retrieve_setup_session(self, session_id: str) -> SetupSession:
