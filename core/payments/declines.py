@@ -75,7 +75,7 @@ _HARD = {
     # The request itself cannot be charged; the same request never can.
     "amount_not_representable": ("the amount cannot be charged in this currency", "Please contact us."),
     "amount_too_large": ("the amount is above what can be charged at once", "Please contact us to pay by bank transfer."),
-    "amount_too_small": ("the amount is below what can be charged", "It will be added to a later payment."),
+    "amount_too_small": ("the amount is below what can be charged", "Please contact us to pay another way."),
     "resource_missing": ("the payment method no longer exists", "Save a payment method again."),
     "canceled": ("the payment was cancelled", "You can pay again at any time."),
     "abandoned": ("the payment was not completed", "You can pay again at any time."),
