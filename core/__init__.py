@@ -1,0 +1,1 @@
+"""The billing package: no web framework below this line; see each subpackage for its map."""

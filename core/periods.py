@@ -1,0 +1,154 @@
+"""Billing periods: half-open spans of UTC instants that begin and end at midnights of the customer's time zone. Pure."""
+
+from calendar import monthrange
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Interval(StrEnum):
+    """Length of a billing cycle, before it is multiplied by a count."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    HALF_YEAR = "half_year"
+    YEAR = "year"
+    DAYS_30 = "30_days"
+
+
+_MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.HALF_YEAR: 6, Interval.YEAR: 12}
+_DAYS = {Interval.DAY: 1, Interval.WEEK: 7, Interval.DAYS_30: 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The instants from `start` up to, not including, `end`; both are aware and in UTC."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def microseconds(self) -> int:
+        """Elapsed time, exact."""
+        return (self.end - self.start) // _MICROSECOND
+
+    @property
+    def seconds(self) -> int:
+        """Elapsed whole seconds."""
+        return self.microseconds // 1_000_000
+
+    def contains(self, at: datetime) -> bool:
+        """Whether the instant lies in the period; the end does not."""
+        return self.start <= at < self.end
+
+    def overlap(self, other: "Period") -> "Period | None":
+        """The part both periods share, or None if they share no instant."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Period(start, end) if start < end else None
+
+    def days(self, timezone: str) -> int:
+        """Local calendar days from the day of `start` up to, not including, the day of `end`."""
+        return (local_date(self.end, timezone) - local_date(self.start, timezone)).days
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where the cycles hang: cycle n begins at local midnight of `day` plus n times `count` intervals.
+
+    Each boundary is worked out from `day`, never from the boundary before it, so a cycle anchored on the 31st falls on the
+    last day of a short month and returns to the 31st in the next long one.
+    """
+
+    interval: Interval
+    count: int
+    day: date
+    timezone: str
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError("an interval count is at least 1")
+
+    def boundary(self, n: int) -> datetime:
+        """UTC instant at which cycle `n` begins; cycle 0 begins on the anchor day, earlier ones are negative."""
+        return midnight(add_interval(self.day, self.interval, n * self.count), self.timezone)
+
+    def cycle(self, n: int) -> Period:
+        """Cycle `n`."""
+        return Period(self.boundary(n), self.boundary(n + 1))
+
+    def index(self, at: datetime) -> int:
+        """Number of the cycle that contains the instant."""
+        day = local_date(at, self.timezone)
+        if self.interval in _MONTHS:
+            n = ((day.year - self.day.year) * 12 + day.month - self.day.month) // (_MONTHS[self.interval] * self.count)
+        else:
+            n = (day - self.day).days // (_DAYS[self.interval] * self.count)
+        while self.boundary(n) > at:
+            n -= 1
+        while self.boundary(n + 1) <= at:
+            n += 1
+        return n
+
+
+def calendar_anchor(interval: Interval, count: int, at: datetime, timezone: str) -> Anchor:
+    """Cycles on calendar boundaries: the Monday, or first of month, quarter, half year or year, at or before the local day of `at`."""
+    return Anchor(interval, count, calendar_floor(local_date(at, timezone), interval), timezone)
+
+
+def anniversary_anchor(interval: Interval, count: int, at: datetime, timezone: str) -> Anchor:
+    """Cycles on anniversaries of the local day of `at`."""
+    return Anchor(interval, count, local_date(at, timezone), timezone)
+
+
+def cycle_containing(anchor: Anchor, at: datetime) -> Period:
+    """The cycle in which the instant lies."""
+    return anchor.cycle(anchor.index(at))
+
+
+def cycles(anchor: Anchor, start: datetime, until: datetime) -> Iterator[Period]:
+    """The cycles that share an instant with [start, until), in order and without a gap."""
+    n = anchor.index(start)
+    begin = anchor.boundary(n)
+    while begin < until:
+        end = anchor.boundary(n + 1)
+        if end > begin:  # a day that a zone skipped (Apia, 30 December 2011) has no instants, so no cycle
+            yield Period(begin, end)
+        begin, n = end, n + 1
+
+
+def add_interval(day: date, interval: Interval, count: int) -> date:
+    """`day` plus `count` intervals; a day the month does not have becomes the month's last."""
+    if interval in _DAYS:
+        return day + timedelta(days=_DAYS[interval] * count)
+    year, month = divmod(day.year * 12 + day.month - 1 + _MONTHS[interval] * count, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def calendar_floor(day: date, interval: Interval) -> date:
+    """First day of the calendar week, month, quarter, half year or year that holds `day`; for days, the day itself."""
+    if interval in (Interval.DAY, Interval.DAYS_30):
+        return day
+    if interval is Interval.WEEK:
+        return day - timedelta(days=day.weekday())
+    months = _MONTHS[interval]
+    return date(day.year, (day.month - 1) // months * months + 1, 1)
+
+
+def local_date(at: datetime, timezone: str) -> date:
+    """Calendar day of the instant in the time zone; `at` must be aware."""
+    if at.tzinfo is None:
+        raise ValueError("an instant needs its time zone")
+    return at.astimezone(ZoneInfo(timezone)).date()
+
+
+@lru_cache(maxsize=65536)
+def midnight(day: date, timezone: str) -> datetime:
+    """UTC instant at which the local day begins: the first midnight if clocks show two, the moment after the jump if they skip it."""
+    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)

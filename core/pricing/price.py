@@ -1,0 +1,156 @@
+"""What a quantity costs under a price model, and how that came about. Amounts are major units before rounding to the currency."""
+
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+
+from core.money import EXACT
+from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, Stairstep, Tier, Volume
+
+_ZERO = Decimal(0)
+
+
+class QuantityError(ValueError):
+    """A negative quantity has no price. Whoever measures usage bills a negative total as 0."""
+
+    def __init__(self, quantity: Decimal) -> None:
+        super().__init__(f"quantity must not be negative, got {quantity}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an explanation: `quantity` units above `from_` up to `up_to`, at `unit_price` each, plus `flat_fee`."""
+
+    label: str
+    from_: Decimal
+    up_to: Decimal | None
+    quantity: Decimal
+    unit_price: Decimal
+    flat_fee: Decimal
+    amount: Decimal
+
+    def detail(self) -> dict[str, str | None]:
+        """The step as JSON values, decimals as strings."""
+        return {
+            "label": self.label,
+            "from": f"{self.from_:f}",
+            "up_to": None if self.up_to is None else f"{self.up_to:f}",
+            "quantity": f"{self.quantity:f}",
+            "unit_price": f"{self.unit_price:f}",
+            "flat_fee": f"{self.flat_fee:f}",
+            "amount": f"{self.amount:f}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an amount came about: `amount` equals `price()` and the sum of the steps; `formula` says the rule in words."""
+
+    amount: Decimal
+    steps: tuple[Step, ...]
+    formula: str
+
+
+def price(model: PriceModel, quantity: Decimal) -> Decimal:
+    """Amount for `quantity` under `model`, unrounded; `QuantityError` if it is negative.
+
+    Exact while the amount's digits fit the active decimal context; `money.EXACT` holds any accepted price and quantity.
+    """
+    if quantity < _ZERO:
+        raise QuantityError(quantity)
+    match model:
+        case PerUnit():
+            return quantity * model.unit_price
+        case Graduated():
+            return _graduated(model.tiers, quantity)
+        case Volume():
+            tier = model.tiers[tier_index(model.tiers, quantity)]
+            return quantity * tier.unit_price + tier.flat_fee
+        case Package():
+            return packages(model, quantity) * model.package_price
+        case Flat():
+            return model.flat_price
+        case Stairstep():
+            return model.tiers[tier_index(model.tiers, quantity)].flat_fee
+
+
+def tier_index(tiers: tuple[Tier, ...], quantity: Decimal) -> int:
+    """Position of the tier that holds the total `quantity` (bounds inclusive); the last one when all are bounded and passed."""
+    for i, tier in enumerate(tiers):
+        if tier.up_to is None or quantity <= tier.up_to:
+            return i
+    return len(tiers) - 1
+
+
+def packages(model: Package, quantity: Decimal) -> Decimal:
+    """Number of packages billed for `quantity`."""
+    billable = quantity - model.free_units
+    if billable <= _ZERO:
+        return _ZERO
+    full, rest = divmod(billable, model.package_size)  # not -(-q // size): Decimal's // truncates toward zero
+    return full + 1 if rest and model.rounding == "up" else full
+
+
+def _graduated(tiers: tuple[Tier, ...], quantity: Decimal) -> Decimal:
+    amount = lower = _ZERO
+    for tier in tiers:
+        up_to = tier.up_to
+        if up_to is None or quantity <= up_to:
+            return amount + (quantity - lower) * tier.unit_price + tier.flat_fee
+        amount += (up_to - lower) * tier.unit_price + tier.flat_fee
+        lower = up_to
+    return amount
+
+
+def explain(model: PriceModel, quantity: Decimal) -> Explanation:
+    """`price()` with the steps that lead to it, for invoice lines and pages."""
+    with localcontext(EXACT):
+        amount = price(model, quantity)
+        match model:
+            case PerUnit():
+                steps: tuple[Step, ...] = (_step("per unit", _ZERO, None, quantity, model.unit_price, _ZERO),)
+                formula = f"{quantity:f} × {model.unit_price:f}"
+            case Graduated():
+                steps = _tier_steps(model.tiers, quantity)
+                formula = "each unit at the price of its tier"
+            case Volume():
+                steps = (_one_tier(model.tiers, quantity, model.tiers[tier_index(model.tiers, quantity)].unit_price),)
+                formula = "all units at the price of the tier the total falls in"
+            case Package():
+                steps, formula = _package_steps(model, quantity)
+            case Flat():
+                steps = (_step("flat price", _ZERO, None, _ZERO, _ZERO, model.flat_price),)
+                formula = "one price for the cycle"
+            case Stairstep():
+                steps = (_one_tier(model.tiers, quantity, _ZERO),)
+                formula = "the fee of the tier the total falls in"
+    return Explanation(amount, steps, formula)
+
+
+def _step(label: str, from_: Decimal, up_to: Decimal | None, quantity: Decimal, unit_price: Decimal, flat_fee: Decimal) -> Step:
+    return Step(label, from_, up_to, quantity, unit_price, flat_fee, quantity * unit_price + flat_fee)
+
+
+def _one_tier(tiers: tuple[Tier, ...], quantity: Decimal, unit_price: Decimal) -> Step:
+    i = tier_index(tiers, quantity)
+    lower = tiers[i - 1].up_to or _ZERO if i else _ZERO
+    return _step(f"tier {i + 1}", lower, tiers[i].up_to, quantity, unit_price, tiers[i].flat_fee)
+
+
+def _tier_steps(tiers: tuple[Tier, ...], quantity: Decimal) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    lower = _ZERO
+    for i, tier in enumerate(tiers):
+        upper = quantity if tier.up_to is None else min(quantity, tier.up_to)
+        steps.append(_step(f"tier {i + 1}", lower, tier.up_to, upper - lower, tier.unit_price, tier.flat_fee))
+        if tier.up_to is None or quantity <= tier.up_to:
+            break
+        lower = tier.up_to
+    return tuple(steps)
+
+
+def _package_steps(model: Package, quantity: Decimal) -> tuple[tuple[Step, ...], str]:
+    count = packages(model, quantity)
+    begun = "begun" if model.rounding == "up" else "full"
+    free = f" after {model.free_units:f} free" if model.free_units else ""
+    formula = f"{quantity:f} units{free} are {count:f} {begun} packages of {model.package_size:f}, {model.package_price:f} each"
+    return (_step("packages", model.free_units, None, count, model.package_price, _ZERO),), formula

@@ -1,0 +1,197 @@
+"""Price models as plain values, and their JSON form (one vocabulary in database, API and pages)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+
+from core.money import parse_decimal
+
+_ZERO = Decimal(0)
+
+
+class RuleError(ValueError):
+    """A price model's JSON is wrong: `pointer` is the JSON pointer of the value, `detail` says what it must be."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer or '/'}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Quantities above the tier before it, up to and including `up_to` (None: without end)."""
+
+    up_to: Decimal | None
+    unit_price: Decimal = _ZERO
+    flat_fee: Decimal = _ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """One price, whatever the quantity."""
+
+    flat_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PerUnit:
+    """Quantity times `unit_price`."""
+
+    unit_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Graduated:
+    """Each unit at the price of the tier it falls in; a tier's flat fee once when the tier is reached, the first tier's at 0 units.
+
+    Units past a bounded last tier have no price and cost nothing.
+    """
+
+    tiers: tuple[Tier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """All units at the price of the tier the total falls in, plus that tier's flat fee; past a bounded last tier its price goes on."""
+
+    tiers: tuple[Tier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stairstep:
+    """The flat fee of the tier the total falls in; past a bounded last tier its fee stays."""
+
+    tiers: tuple[Tier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """`package_price` for every package of `package_size` units begun after `free_units`; with rounding "down", for every full one."""
+
+    package_size: Decimal
+    package_price: Decimal
+    free_units: Decimal = _ZERO
+    rounding: str = "up"
+
+
+PriceModel = Flat | PerUnit | Graduated | Volume | Stairstep | Package
+_NAMES: dict[type, str] = {
+    Flat: "flat",
+    PerUnit: "per_unit",
+    Graduated: "graduated",
+    Volume: "volume",
+    Stairstep: "stairstep",
+    Package: "package",
+}
+MODEL_NAMES = tuple(_NAMES.values())
+
+
+def name_of(model: PriceModel) -> str:
+    """The `model` word of the JSON form."""
+    return _NAMES[type(model)]
+
+
+def parse_model(data: Mapping[str, object]) -> PriceModel:
+    """A price model from its JSON object: amounts as decimal strings in major units. `RuleError` names the first value that is wrong.
+
+    A key the model does not have is refused, so a misspelt price is never a free one.
+    """
+    if not isinstance(data, Mapping):
+        raise RuleError("", "must be an object")
+    rest = {key: value for key, value in data.items() if key != "model"}
+    match data.get("model"):
+        case "flat":
+            return Flat(_only_amount(rest, "flat_price"))
+        case "per_unit":
+            return PerUnit(_only_amount(rest, "unit_price"))
+        case "graduated":
+            return Graduated(_only_tiers(rest))
+        case "volume":
+            return Volume(_only_tiers(rest))
+        case "stairstep":
+            return Stairstep(_only_tiers(rest))
+        case "package":
+            return _package(rest)
+        case _:
+            raise RuleError("/model", f"must be one of {', '.join(MODEL_NAMES)}")
+
+
+def to_json(model: PriceModel) -> dict[str, object]:
+    """The JSON form that `parse_model` reads back to an equal model."""
+    return {"model": name_of(model), **_plain(model)}
+
+
+def _plain(value: PriceModel | Tier) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if isinstance(item, tuple):
+            item = [_plain(tier) for tier in item]
+        elif isinstance(item, Decimal):
+            item = f"{item:f}"
+        out[field.name] = item
+    return out
+
+
+def _only_amount(data: Mapping[str, object], key: str) -> Decimal:
+    _only(data, {key}, "")
+    return _amount(data, key, "")
+
+
+def _only_tiers(data: Mapping[str, object]) -> tuple[Tier, ...]:
+    _only(data, {"tiers"}, "")
+    return _tiers(data.get("tiers"))
+
+
+def _package(data: Mapping[str, object]) -> Package:
+    _only(data, {"package_size", "package_price", "free_units", "rounding"}, "")
+    size = _amount(data, "package_size", "")
+    if size == 0:
+        raise RuleError("/package_size", "must be more than 0")
+    rounding = data.get("rounding", "up")
+    if rounding not in ("up", "down"):
+        raise RuleError("/rounding", 'must be "up" or "down"')
+    return Package(size, _amount(data, "package_price", ""), _amount(data, "free_units", "", _ZERO), str(rounding))
+
+
+def _tiers(data: object) -> tuple[Tier, ...]:
+    if not isinstance(data, list) or not data:
+        raise RuleError("/tiers", "must be a list of at least one tier")
+    tiers: list[Tier] = []
+    for i, item in enumerate(data):
+        pointer = f"/tiers/{i}"
+        if not isinstance(item, Mapping):
+            raise RuleError(pointer, "must be an object")
+        _only(item, {"up_to", "unit_price", "flat_fee"}, pointer)
+        if "unit_price" not in item and "flat_fee" not in item:
+            raise RuleError(pointer, "must have a unit_price or a flat_fee")
+        if "up_to" not in item:
+            raise RuleError(f"{pointer}/up_to", "is missing; null means without end")
+        up_to = None if item["up_to"] is None else _amount(item, "up_to", pointer)
+        if up_to is None and i < len(data) - 1:
+            raise RuleError(f"{pointer}/up_to", "only the last tier may be without end")
+        if up_to is not None and up_to <= (tiers[-1].up_to or _ZERO if tiers else _ZERO):
+            raise RuleError(f"{pointer}/up_to", "must be more than the tier before it")
+        tiers.append(Tier(up_to, _amount(item, "unit_price", pointer, _ZERO), _amount(item, "flat_fee", pointer, _ZERO)))
+    return tuple(tiers)
+
+
+def _amount(data: Mapping[str, object], key: str, pointer: str, default: Decimal | None = None) -> Decimal:
+    value = data.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise RuleError(f"{pointer}/{key}", "is missing" if key not in data else 'must be a decimal string, such as "0.25"')
+    try:
+        return parse_decimal(value)
+    except ValueError as error:
+        raise RuleError(f"{pointer}/{key}", str(error)) from None
+
+
+def _only(data: Mapping[str, object], known: set[str], pointer: str) -> None:
+    for key in data:
+        if key not in known:
+            raise RuleError(f"{pointer}/{key}", f"is not a key here; known: {', '.join(sorted(known))}")
