@@ -1,0 +1,117 @@
+"""Tables of the catalogue. A published plan version and its pricing rules never change: a new price is a new version."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, String, Text, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from core.db import Base, Currency, Id, finite, one_of
+from core.metering.models import Metric
+
+
+class VersionStatus(StrEnum):
+    DRAFT = "draft"
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+class BillingMode(StrEnum):
+    IN_ADVANCE = "in_advance"
+    IN_ARREARS = "in_arrears"
+
+
+class CreditPolicy(StrEnum):
+    """What becomes of the unused part of a price billed in advance when a term ends early."""
+
+    CREDIT = "credit"
+    NONE = "none"
+
+
+class SubscriptionPlan(Base):
+    """A plan customers can subscribe to; its prices are in its versions."""
+
+    __tablename__ = "subscription_plans"
+
+    id: Mapped[Id]
+    code: Mapped[str] = mapped_column(String(100), unique=True)
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str] = mapped_column(Text, server_default="")
+    currency: Mapped[Currency]
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    is_public: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether customers may choose it themselves."""
+    extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    versions: Mapped[list[PlanVersion]] = relationship(back_populates="plan", order_by="PlanVersion.version", lazy="raise_on_sql")
+
+
+class PlanVersion(Base):
+    """One immutable price list of a plan. Terms of subscriptions point here and keep it until they are moved."""
+
+    __tablename__ = "plan_versions"
+    __table_args__ = (
+        UniqueConstraint("plan_id", "version"),
+        one_of("status", VersionStatus),
+        one_of("billing_mode", BillingMode),
+        one_of("credit_policy", CreditPolicy),
+        finite("base_price", minimum=0),
+        CheckConstraint("trial_period_days >= 0 AND interval_count > 0", name="periods_sane"),
+    )
+
+    id: Mapped[Id]
+    plan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subscription_plans.id"))
+    version: Mapped[int] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String(16))
+    base_price: Mapped[Decimal]
+    """Major units per billing period; the rule with code `base` charges it."""
+    billing_mode: Mapped[str] = mapped_column(String(16))
+    billing_period: Mapped[str] = mapped_column(String(16))
+    interval_count: Mapped[int] = mapped_column(Integer, server_default="1")
+    trial_period_days: Mapped[int] = mapped_column(Integer, server_default="0")
+    proration: Mapped[str] = mapped_column(String(16))
+    credit_policy: Mapped[str] = mapped_column(String(16))
+    features: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    published_at: Mapped[datetime | None]
+    created_by: Mapped[str] = mapped_column(Text, server_default="")
+
+    plan: Mapped[SubscriptionPlan] = relationship(back_populates="versions", lazy="joined")
+    rules: Mapped[list[PricingRule]] = relationship(back_populates="plan_version", order_by="PricingRule.position", lazy="selectin")
+
+
+class PricingRule(Base):
+    """One price of a plan version: what (a metric's usage, or a recurring fee), how (`model` and `rules`), when (`billing_mode`).
+
+    `rules` is the JSON of core.pricing.rules.to_json: the keys of the model, `model` included.
+    """
+
+    __tablename__ = "pricing_rules"
+    __table_args__ = (
+        UniqueConstraint("plan_version_id", "code"),
+        one_of("billing_mode", BillingMode),
+        CheckConstraint("kind IN ('recurring', 'usage')", name="kind_known"),
+        CheckConstraint("(kind = 'usage') = (metric_id IS NOT NULL)", name="usage_has_metric"),
+    )
+
+    id: Mapped[Id]
+    plan_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("plan_versions.id"))
+    code: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(16))
+    metric_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("metrics.id"))
+    model: Mapped[str] = mapped_column(String(32))
+    rules: Mapped[dict[str, Any]]
+    billing_mode: Mapped[str] = mapped_column(String(16))
+    position: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    plan_version: Mapped[PlanVersion] = relationship(back_populates="rules", lazy="raise_on_sql")
+    metric: Mapped[Metric | None] = relationship(lazy="joined")

@@ -1,0 +1,103 @@
+"""The database: declarative base, column types, and the only code that commits.
+
+`transaction()` opens the edge's unit of work; jobs enqueued inside it are sent after the commit and dropped on a rollback.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, MetaData, Numeric, String, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+
+from core import jobs
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+RETRYABLE = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+ATTEMPTS_MAX = 5
+
+
+class Base(DeclarativeBase):
+    """Parent of every model. Times are timestamptz, money is bigint minor units, quantities and unit prices are numeric."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: DateTime(timezone=True),
+        Decimal: Numeric(),
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
+    }
+
+
+db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
+
+Id = Annotated[uuid.UUID, mapped_column(primary_key=True, server_default=text("uuidv7()"))]
+MinorUnits = Annotated[int, mapped_column(BigInteger)]
+Currency = Annotated[str, mapped_column(String(3))]
+CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+
+T = TypeVar("T")
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7 (RFC 9562): rows of bulk work know their ids before they are written."""
+    milliseconds = time.time_ns() // 1_000_000
+    number = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    number = (number & ~(0xF << 76)) | (7 << 76)
+    number = (number & ~(0x3 << 62)) | (2 << 62)
+    return uuid.UUID(int=number)
+
+
+def finite(column: str, *, minimum: int | None = None) -> CheckConstraint:
+    """CHECK that refuses NaN and both infinities, which `numeric` accepts, and values under `minimum`."""
+    lower = f"{column} >= {minimum}" if minimum is not None else f"{column} > '-Infinity'"
+    return CheckConstraint(f"{column} <> 'NaN' AND {column} < 'Infinity' AND {lower}", name=f"{column}_finite")
+
+
+def one_of(column: str, values: type[Any]) -> CheckConstraint:
+    """CHECK that a text column holds a member of the StrEnum."""
+    members = ", ".join(f"'{member.value}'" for member in values)
+    return CheckConstraint(f"{column} IN ({members})", name=f"{column}_known")
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One unit of work: commit at the end of the block and then send its jobs; roll back and drop them on any error."""
+    session = db.session()
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        jobs.drop(session)
+        raise
+    jobs.send_enqueued(session)
+
+
+def retrying(work: Callable[[], T]) -> T:
+    """Run a whole unit of work again when PostgreSQL reports a deadlock or a serialization failure (at most five times)."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        try:
+            return work()
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in RETRYABLE or attempt == ATTEMPTS_MAX:
+                raise
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, not a secret
+    raise AssertionError("unreachable")
