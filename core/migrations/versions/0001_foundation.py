@@ -1,0 +1,838 @@
+"""The product's first schema: identity, catalogue, subscriptions, invoicing, payments, ledger, audit.
+
+Revision ID: 0001
+Revises:
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
+    op.create_table(
+        "audit_events",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=True),
+        sa.Column("actor_kind", sa.Text(), nullable=False),
+        sa.Column("actor_id", sa.Text(), nullable=False),
+        sa.Column("actor_label", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject_type", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("data", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("ip", sa.Text(), server_default="", nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_events")),
+    )
+    op.create_index("ix_audit_events_organization_id_id", "audit_events", ["organization_id", "id"], unique=False)
+    op.create_index("ix_audit_events_subject", "audit_events", ["subject_type", "subject_id"], unique=False)
+    op.create_table(
+        "idempotency_records",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("request_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotency_records")),
+        sa.UniqueConstraint("principal", "key", name=op.f("uq_idempotency_records_principal_key")),
+    )
+    op.create_table(
+        "inbound_events",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("provider", sa.String(length=16), nullable=False),
+        sa.Column("event_id", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=100), nullable=False),
+        sa.Column("object_id", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("processed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbound_events")),
+        sa.UniqueConstraint("provider", "event_id", name=op.f("uq_inbound_events_provider_event_id")),
+    )
+    op.create_index("ix_inbound_events_pending", "inbound_events", ["id"], unique=False, postgresql_where=sa.text("processed_at IS NULL"))
+    op.create_table(
+        "invoice_runs",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("as_of", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_by", sa.Text(), nullable=False),
+        sa.Column("subscriptions_due", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("subscriptions_done", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("finalize_total", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("finalize_done", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("rated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finalize_requested_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("status IN ('rating', 'review', 'finalizing', 'done')", name=op.f("ck_invoice_runs_status_known")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invoice_runs")),
+    )
+    op.create_table(
+        "login_attempts",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_login_attempts")),
+    )
+    op.create_index("ix_login_attempts_key_at", "login_attempts", ["key", "at"], unique=False)
+    op.create_table(
+        "metrics",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("number", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("code", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("unit", sa.String(length=50), server_default="", nullable=False),
+        sa.Column("aggregation", sa.String(length=16), nullable=False),
+        sa.Column("property", sa.String(length=100), nullable=True),
+        sa.Column("event_name", sa.String(length=100), nullable=False),
+        sa.Column("filters", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("group_by", postgresql.ARRAY(Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("aggregation IN ('count', 'sum', 'max', 'latest', 'unique_count')", name=op.f("ck_metrics_aggregation_known")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_metrics")),
+        sa.UniqueConstraint("code", name=op.f("uq_metrics_code")),
+        sa.UniqueConstraint("number", name=op.f("uq_metrics_number")),
+    )
+    op.create_index(op.f("ix_metrics_event_name"), "metrics", ["event_name"], unique=False)
+    op.create_table(
+        "number_series",
+        sa.Column("entity", sa.String(length=64), nullable=False),
+        sa.Column("series", sa.String(length=16), nullable=False),
+        sa.Column("year", sa.Integer(), nullable=False),
+        sa.Column("last_number", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("entity", "series", "year", name=op.f("pk_number_series")),
+    )
+    op.create_table(
+        "subscription_plans",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("code", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("is_active", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("is_public", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscription_plans")),
+        sa.UniqueConstraint("code", name=op.f("uq_subscription_plans_code")),
+    )
+    op.create_table(
+        "tax_rates",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("country", sa.String(length=2), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("rate_percent", sa.Numeric(), nullable=False),
+        sa.Column("valid_from", sa.Date(), nullable=False),
+        sa.Column("valid_to", sa.Date(), nullable=True),
+        sa.CheckConstraint(
+            "rate_percent <> 'NaN' AND rate_percent < 'Infinity' AND rate_percent >= 0", name=op.f("ck_tax_rates_rate_percent_finite")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tax_rates")),
+        sa.UniqueConstraint("country", "valid_from", name=op.f("uq_tax_rates_country_valid_from")),
+    )
+    op.create_table(
+        "test_clocks",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("frozen_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("advance_to", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_test_clocks")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("email", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("operator_role", sa.String(length=32), nullable=True),
+        sa.Column("totp_secret", sa.Text(), nullable=True),
+        sa.Column("totp_last_step", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint(
+            "operator_role IN ('support', 'billing_ops', 'finance', 'finance_approver', 'catalog_admin', 'user_admin', 'auditor', 'operator')",
+            name=op.f("ck_users_operator_role_known"),
+        ),
+        sa.CheckConstraint("email = lower(email)", name=op.f("ck_users_email_lower")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("email", name=op.f("uq_users_email")),
+    )
+    op.create_table(
+        "audit_seals",
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("audit_event_id", sa.Uuid(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["audit_event_id"], ["audit_events.id"], name=op.f("fk_audit_seals_audit_event_id")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_seals")),
+        sa.UniqueConstraint("audit_event_id", name=op.f("uq_audit_seals_audit_event_id")),
+    )
+    op.create_table(
+        "invoice_run_errors",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["invoice_runs.id"], name=op.f("fk_invoice_run_errors_run_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invoice_run_errors")),
+    )
+    op.create_index(op.f("ix_invoice_run_errors_run_id"), "invoice_run_errors", ["run_id"], unique=False)
+    op.create_table(
+        "organizations",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("number", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("slug", sa.String(length=100), nullable=False),
+        sa.Column("external_id", sa.String(length=255), nullable=True),
+        sa.Column("status", sa.String(length=50), server_default="active", nullable=False),
+        sa.Column("billing_email", sa.String(length=255), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("locale", sa.String(length=16), server_default="en_GB", nullable=False),
+        sa.Column("billing_address", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("tax_id", sa.String(length=50), nullable=True),
+        sa.Column("tax_rate_percent", sa.Numeric(), nullable=True),
+        sa.Column("auto_collect", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("test_clock_id", sa.Uuid(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_organizations_currency_code")),
+        sa.CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]*$'", name=op.f("ck_organizations_slug_form")),
+        sa.CheckConstraint("status IN ('active', 'suspended', 'closed')", name=op.f("ck_organizations_status_known")),
+        sa.CheckConstraint(
+            "tax_rate_percent <> 'NaN' AND tax_rate_percent < 'Infinity' AND tax_rate_percent >= 0",
+            name=op.f("ck_organizations_tax_rate_percent_finite"),
+        ),
+        sa.ForeignKeyConstraint(["test_clock_id"], ["test_clocks.id"], name=op.f("fk_organizations_test_clock_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organizations")),
+        sa.UniqueConstraint("external_id", name=op.f("uq_organizations_external_id")),
+        sa.UniqueConstraint("number", name=op.f("uq_organizations_number")),
+        sa.UniqueConstraint("slug", name=op.f("uq_organizations_slug")),
+    )
+    op.create_index(op.f("ix_organizations_test_clock_id"), "organizations", ["test_clock_id"], unique=False)
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("audit_event_id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.ForeignKeyConstraint(["audit_event_id"], ["audit_events.id"], name=op.f("fk_outbox_audit_event_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sa.UniqueConstraint("audit_event_id", name=op.f("uq_outbox_audit_event_id")),
+    )
+    op.create_table(
+        "plan_versions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("plan_id", sa.Uuid(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("base_price", sa.Numeric(), nullable=False),
+        sa.Column("billing_mode", sa.String(length=16), nullable=False),
+        sa.Column("billing_period", sa.String(length=16), nullable=False),
+        sa.Column("interval_count", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("trial_period_days", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("proration", sa.String(length=16), nullable=False),
+        sa.Column("credit_policy", sa.String(length=16), nullable=False),
+        sa.Column("features", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("limits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_by", sa.Text(), server_default="", nullable=False),
+        sa.CheckConstraint(
+            "base_price <> 'NaN' AND base_price < 'Infinity' AND base_price >= 0", name=op.f("ck_plan_versions_base_price_finite")
+        ),
+        sa.CheckConstraint("billing_mode IN ('in_advance', 'in_arrears')", name=op.f("ck_plan_versions_billing_mode_known")),
+        sa.CheckConstraint("credit_policy IN ('credit', 'none')", name=op.f("ck_plan_versions_credit_policy_known")),
+        sa.CheckConstraint("status IN ('draft', 'live', 'retired')", name=op.f("ck_plan_versions_status_known")),
+        sa.CheckConstraint("trial_period_days >= 0 AND interval_count > 0", name=op.f("ck_plan_versions_periods_sane")),
+        sa.ForeignKeyConstraint(["plan_id"], ["subscription_plans.id"], name=op.f("fk_plan_versions_plan_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_plan_versions")),
+        sa.UniqueConstraint("plan_id", "version", name=op.f("uq_plan_versions_plan_id_version")),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=True),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("mode", sa.String(length=4), nullable=False),
+        sa.Column("prefix", sa.String(length=24), nullable=False),
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("scopes", postgresql.ARRAY(Text()), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_api_keys_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("key_hash", name=op.f("uq_api_keys_key_hash")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_api_keys_organization_id_id")),
+    )
+    op.create_index(op.f("ix_api_keys_organization_id"), "api_keys", ["organization_id"], unique=False)
+    op.create_table(
+        "ledger_accounts",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.CheckConstraint(
+            "code IN ('accounts_receivable', 'revenue', 'tax_payable', 'provider_clearing', 'customer_credit', 'bad_debt')",
+            name=op.f("ck_ledger_accounts_code_known"),
+        ),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_ledger_accounts_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_accounts")),
+        sa.UniqueConstraint("organization_id", "code", "currency", name=op.f("uq_ledger_accounts_organization_id_code_currency")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_ledger_accounts_organization_id_id")),
+    )
+    op.create_table(
+        "ledger_transactions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("subject_type", sa.String(length=32), nullable=False),
+        sa.Column("subject_id", sa.Uuid(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("posted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_ledger_transactions_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_transactions")),
+        sa.UniqueConstraint("kind", "subject_id", name=op.f("uq_ledger_transactions_kind_subject_id")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_ledger_transactions_organization_id_id")),
+    )
+    op.create_index("ix_ledger_transactions_posted_at", "ledger_transactions", ["organization_id", "posted_at"], unique=False)
+    op.create_table(
+        "memberships",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("role IN ('owner', 'billing', 'developer', 'viewer')", name=op.f("ck_memberships_role_known")),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_memberships_organization_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_memberships_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_memberships")),
+        sa.UniqueConstraint("organization_id", "user_id", name=op.f("uq_memberships_organization_id_user_id")),
+    )
+    op.create_index(op.f("ix_memberships_user_id"), "memberships", ["user_id"], unique=False)
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("dedupe_key", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("subject_type", sa.String(length=32), nullable=False),
+        sa.Column("subject_id", sa.String(length=64), nullable=False),
+        sa.Column("recipient", sa.String(length=255), nullable=False),
+        sa.Column("data", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("subject_line", sa.Text(), nullable=True),
+        sa.Column("body_text", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("status IN ('pending', 'sending', 'sent', 'failed', 'unknown')", name=op.f("ck_notifications_status_known")),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_notifications_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
+        sa.UniqueConstraint("dedupe_key", name=op.f("uq_notifications_dedupe_key")),
+    )
+    op.create_index("ix_notifications_due", "notifications", ["next_try_at"], unique=False, postgresql_where=sa.text("status = 'pending'"))
+    op.create_index("ix_notifications_organization_id_id", "notifications", ["organization_id", "id"], unique=False)
+    op.create_table(
+        "payment_customers",
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("provider", sa.String(length=16), nullable=False),
+        sa.Column("provider_customer_id", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_payment_customers_organization_id")),
+        sa.PrimaryKeyConstraint("organization_id", "provider", name=op.f("pk_payment_customers")),
+        sa.UniqueConstraint("provider_customer_id", name=op.f("uq_payment_customers_provider_customer_id")),
+    )
+    op.create_table(
+        "payment_methods",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("type", sa.String(length=50), nullable=False),
+        sa.Column("provider", sa.String(length=50), nullable=False),
+        sa.Column("provider_customer_id", sa.String(length=255), nullable=True),
+        sa.Column("provider_payment_method_id", sa.String(length=255), nullable=False),
+        sa.Column("is_default", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("last_four", sa.String(length=4), nullable=True),
+        sa.Column("brand", sa.String(length=50), nullable=True),
+        sa.Column("exp_month", sa.Integer(), nullable=True),
+        sa.Column("exp_year", sa.Integer(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_payment_methods_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_payment_methods")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_payment_methods_organization_id_id")),
+        sa.UniqueConstraint("provider", "provider_payment_method_id", name=op.f("uq_payment_methods_provider_provider_payment_method_id")),
+    )
+    op.create_index(
+        "uq_payment_methods_one_default",
+        "payment_methods",
+        ["organization_id"],
+        unique=True,
+        postgresql_where=sa.text("is_default AND removed_at IS NULL"),
+    )
+    op.create_table(
+        "pricing_rules",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("plan_version_id", sa.Uuid(), nullable=False),
+        sa.Column("code", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("metric_id", sa.Uuid(), nullable=True),
+        sa.Column("model", sa.String(length=32), nullable=False),
+        sa.Column("rules", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("billing_mode", sa.String(length=16), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("(kind = 'usage') = (metric_id IS NOT NULL)", name=op.f("ck_pricing_rules_usage_has_metric")),
+        sa.CheckConstraint("billing_mode IN ('in_advance', 'in_arrears')", name=op.f("ck_pricing_rules_billing_mode_known")),
+        sa.CheckConstraint("kind IN ('recurring', 'usage')", name=op.f("ck_pricing_rules_kind_known")),
+        sa.ForeignKeyConstraint(["metric_id"], ["metrics.id"], name=op.f("fk_pricing_rules_metric_id")),
+        sa.ForeignKeyConstraint(["plan_version_id"], ["plan_versions.id"], name=op.f("fk_pricing_rules_plan_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pricing_rules")),
+        sa.UniqueConstraint("plan_version_id", "code", name=op.f("uq_pricing_rules_plan_version_id_code")),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("site", sa.String(length=8), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=True),
+        sa.Column("csrf_secret", sa.Text(), nullable=False),
+        sa.Column("mfa_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ip", sa.Text(), server_default="", nullable=False),
+        sa.Column("user_agent", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_sessions_organization_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sessions_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_sessions_token_hash")),
+    )
+    op.create_index(op.f("ix_sessions_user_id"), "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "setup_attempts",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("provider", sa.String(length=16), nullable=False),
+        sa.Column("provider_session_id", sa.String(length=255), nullable=True),
+        sa.Column("return_to", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_setup_attempts_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_setup_attempts")),
+        sa.UniqueConstraint("provider_session_id", name=op.f("uq_setup_attempts_provider_session_id")),
+    )
+    op.create_index(op.f("ix_setup_attempts_organization_id"), "setup_attempts", ["organization_id"], unique=False)
+    op.create_table(
+        "subscriptions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("plan_id", sa.Uuid(), nullable=False),
+        sa.Column("external_id", sa.String(length=255), nullable=True),
+        sa.Column("status", sa.String(length=50), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("anchor_mode", sa.String(length=16), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("trial_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("current_period_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("current_period_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("next_bill_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("billed_through", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cancel_at_period_end", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("canceled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("payment_method_id", sa.Uuid(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("anchor_mode IN ('anniversary', 'calendar')", name=op.f("ck_subscriptions_anchor_mode_known")),
+        sa.CheckConstraint(
+            "status IN ('trialing', 'active', 'past_due', 'paused', 'suspended', 'canceled')", name=op.f("ck_subscriptions_status_known")
+        ),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_subscriptions_organization_id")),
+        sa.ForeignKeyConstraint(["plan_id"], ["subscription_plans.id"], name=op.f("fk_subscriptions_plan_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscriptions")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_subscriptions_organization_id_id")),
+    )
+    op.create_index(
+        "ix_subscriptions_due", "subscriptions", ["next_bill_at"], unique=False, postgresql_where=sa.text("next_bill_at IS NOT NULL")
+    )
+    op.create_table(
+        "invoices",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(), nullable=True),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("invoice_number", sa.String(length=50), nullable=True),
+        sa.Column("entity", sa.String(length=64), nullable=True),
+        sa.Column("series", sa.String(length=16), nullable=True),
+        sa.Column("year", sa.Integer(), nullable=True),
+        sa.Column("sequence", sa.Integer(), nullable=True),
+        sa.Column("status", sa.String(length=50), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("subtotal_minor", sa.BigInteger(), nullable=False),
+        sa.Column("tax_minor", sa.BigInteger(), nullable=False),
+        sa.Column("total_minor", sa.BigInteger(), nullable=False),
+        sa.Column("credit_applied_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("amount_paid_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("amount_due_minor", sa.BigInteger(), nullable=False),
+        sa.Column("billing_period_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("billing_period_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("issue_date", sa.Date(), nullable=True),
+        sa.Column("due_date", sa.Date(), nullable=True),
+        sa.Column("finalized_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("paid_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("voided_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("held_reason", sa.Text(), nullable=True),
+        sa.Column("reviewed_by", sa.Text(), nullable=True),
+        sa.Column("auto_finalize_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("seller", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("buyer", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("content_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("po_number", sa.String(length=100), nullable=True),
+        sa.Column("memo", sa.Text(), nullable=True),
+        sa.Column("payment_method_id", sa.Uuid(), nullable=True),
+        sa.Column("next_collect_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("collect_attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("(status = 'draft') = (finalized_at IS NULL) OR status = 'void'", name=op.f("ck_invoices_finalized_has_date")),
+        sa.CheckConstraint("reason IN ('start', 'period', 'change', 'termination', 'manual')", name=op.f("ck_invoices_reason_known")),
+        sa.CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name=op.f("ck_invoices_status_known")),
+        sa.CheckConstraint(
+            "amount_due_minor = greatest(total_minor, 0) - credit_applied_minor - amount_paid_minor", name=op.f("ck_invoices_due_adds_up")
+        ),
+        sa.CheckConstraint(
+            "amount_paid_minor >= 0 AND credit_applied_minor >= 0 AND amount_due_minor >= 0", name=op.f("ck_invoices_nothing_negative")
+        ),
+        sa.CheckConstraint("finalized_at IS NULL OR invoice_number IS NOT NULL", name=op.f("ck_invoices_finalized_has_number")),
+        sa.CheckConstraint("total_minor = subtotal_minor + tax_minor", name=op.f("ck_invoices_total_adds_up")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "subscription_id"],
+            ["subscriptions.organization_id", "subscriptions.id"],
+            name=op.f("fk_invoices_organization_id_subscription_id"),
+        ),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_invoices_organization_id")),
+        sa.ForeignKeyConstraint(["run_id"], ["invoice_runs.id"], name=op.f("fk_invoices_run_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invoices")),
+        sa.UniqueConstraint("entity", "series", "year", "sequence", name=op.f("uq_invoices_entity_series_year_sequence")),
+        sa.UniqueConstraint("invoice_number", name=op.f("uq_invoices_invoice_number")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_invoices_organization_id_id")),
+    )
+    op.create_index(
+        "ix_invoices_collect",
+        "invoices",
+        ["next_collect_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'open' AND next_collect_at IS NOT NULL"),
+    )
+    op.create_index("ix_invoices_organization_id_created_at", "invoices", ["organization_id", "created_at"], unique=False)
+    op.create_index("ix_invoices_run_id", "invoices", ["run_id"], unique=False)
+    op.create_index("ix_invoices_subscription_id", "invoices", ["subscription_id"], unique=False)
+    op.create_index(
+        "uq_invoices_one_draft_per_subscription",
+        "invoices",
+        ["subscription_id"],
+        unique=True,
+        postgresql_where=sa.text("status = 'draft' AND subscription_id IS NOT NULL"),
+    )
+    op.create_table(
+        "plan_change_quotes",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(), nullable=False),
+        sa.Column("plan_version_id", sa.Uuid(), nullable=False),
+        sa.Column("quantity", sa.Numeric(), server_default="1", nullable=False),
+        sa.Column("effective_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("when", sa.String(length=16), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("subtotal_minor", sa.BigInteger(), nullable=False),
+        sa.Column("tax_minor", sa.BigInteger(), nullable=False),
+        sa.Column("total_minor", sa.BigInteger(), nullable=False),
+        sa.Column("content", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "subscription_id"],
+            ["subscriptions.organization_id", "subscriptions.id"],
+            name=op.f("fk_plan_change_quotes_organization_id_subscription_id"),
+        ),
+        sa.ForeignKeyConstraint(["plan_version_id"], ["plan_versions.id"], name=op.f("fk_plan_change_quotes_plan_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_plan_change_quotes")),
+    )
+    op.create_index("ix_plan_change_quotes_subscription_id", "plan_change_quotes", ["subscription_id"], unique=False)
+    op.create_table(
+        "postings",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("ledger_transaction_id", sa.Uuid(), nullable=False),
+        sa.Column("ledger_account_id", sa.Uuid(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.CheckConstraint("amount_minor <> 0", name=op.f("ck_postings_moves_something")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "ledger_account_id"],
+            ["ledger_accounts.organization_id", "ledger_accounts.id"],
+            name=op.f("fk_postings_organization_id_ledger_account_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "ledger_transaction_id"],
+            ["ledger_transactions.organization_id", "ledger_transactions.id"],
+            name=op.f("fk_postings_organization_id_ledger_transaction_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_postings")),
+    )
+    op.create_index("ix_postings_ledger_account_id", "postings", ["ledger_account_id"], unique=False)
+    op.create_index("ix_postings_ledger_transaction_id", "postings", ["ledger_transaction_id"], unique=False)
+    op.create_table(
+        "subscription_terms",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(), nullable=False),
+        sa.Column("plan_version_id", sa.Uuid(), nullable=False),
+        sa.Column("start_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("quantity", sa.Numeric(), server_default="1", nullable=False),
+        sa.Column("is_trial", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("anchor_day", sa.Date(), nullable=False),
+        sa.Column("interval", sa.String(length=16), nullable=False),
+        sa.Column("interval_count", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        postgresql.ExcludeConstraint(
+            (sa.column("subscription_id"), "="),
+            (sa.text("tstzrange(start_at, end_at)"), "&&"),
+            using="gist",
+            name="ex_subscription_terms_overlap",
+        ),
+        sa.CheckConstraint(
+            "quantity <> 'NaN' AND quantity < 'Infinity' AND quantity >= 0", name=op.f("ck_subscription_terms_quantity_finite")
+        ),
+        sa.CheckConstraint("end_at IS NULL OR end_at > start_at", name=op.f("ck_subscription_terms_forward")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "subscription_id"],
+            ["subscriptions.organization_id", "subscriptions.id"],
+            name=op.f("fk_subscription_terms_organization_id_subscription_id"),
+        ),
+        sa.ForeignKeyConstraint(["plan_version_id"], ["plan_versions.id"], name=op.f("fk_subscription_terms_plan_version_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscription_terms")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_subscription_terms_organization_id_id")),
+    )
+    op.create_index("ix_subscription_terms_subscription_id", "subscription_terms", ["subscription_id"], unique=False)
+    op.create_table(
+        "account_credits",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("source_invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("remaining_minor", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("remaining_minor >= 0 AND remaining_minor <= amount_minor", name=op.f("ck_account_credits_never_overdrawn")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "source_invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_account_credits_organization_id_source_invoice_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_account_credits")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_account_credits_organization_id_id")),
+        sa.UniqueConstraint("source_invoice_id", name=op.f("uq_account_credits_source_invoice_id")),
+    )
+    op.create_table(
+        "billing_transactions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("invoice_id", sa.Uuid(), nullable=True),
+        sa.Column("payment_method_id", sa.Uuid(), nullable=True),
+        sa.Column("refunded_transaction_id", sa.Uuid(), nullable=True),
+        sa.Column("type", sa.String(length=50), nullable=False),
+        sa.Column("status", sa.String(length=50), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("provider", sa.String(length=16), nullable=False),
+        sa.Column("provider_transaction_id", sa.String(length=255), nullable=True),
+        sa.Column("reference", sa.String(length=255), nullable=True),
+        sa.Column("action_url", sa.Text(), nullable=True),
+        sa.Column("failure_code", sa.String(length=64), nullable=True),
+        sa.Column("failure_reason", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "status IN ('pending', 'processing', 'requires_action', 'unknown', 'succeeded', 'failed')",
+            name=op.f("ck_billing_transactions_status_known"),
+        ),
+        sa.CheckConstraint("type IN ('charge', 'refund', 'credit', 'adjustment')", name=op.f("ck_billing_transactions_type_known")),
+        sa.CheckConstraint("amount_minor > 0", name=op.f("ck_billing_transactions_moves_money")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_billing_transactions_organization_id_invoice_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "payment_method_id"],
+            ["payment_methods.organization_id", "payment_methods.id"],
+            name=op.f("fk_billing_transactions_organization_id_payment_method_id"),
+        ),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_billing_transactions_organization_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_billing_transactions")),
+        sa.UniqueConstraint("organization_id", "id", name=op.f("uq_billing_transactions_organization_id_id")),
+        sa.UniqueConstraint("provider", "provider_transaction_id", name=op.f("uq_billing_transactions_provider_provider_transaction_id")),
+    )
+    op.create_index("ix_billing_transactions_invoice_id", "billing_transactions", ["invoice_id"], unique=False)
+    op.create_index(
+        "ix_billing_transactions_live",
+        "billing_transactions",
+        ["updated_at"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('pending', 'processing', 'requires_action', 'unknown')"),
+    )
+    op.create_index(
+        "ix_billing_transactions_organization_id_created_at", "billing_transactions", ["organization_id", "created_at"], unique=False
+    )
+    op.create_index(
+        "uq_billing_transactions_one_live_charge",
+        "billing_transactions",
+        ["invoice_id"],
+        unique=True,
+        postgresql_where=sa.text("type = 'charge' AND status IN ('pending', 'processing', 'requires_action', 'unknown')"),
+    )
+    op.create_table(
+        "invoice_documents",
+        sa.Column("invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("rendered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_invoice_documents_organization_id_invoice_id"),
+        ),
+        sa.PrimaryKeyConstraint("invoice_id", name=op.f("pk_invoice_documents")),
+    )
+    op.create_table(
+        "invoice_lines",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(), nullable=True),
+        sa.Column("pricing_rule_id", sa.Uuid(), nullable=True),
+        sa.Column("metric_id", sa.Uuid(), nullable=True),
+        sa.Column("code", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("cycle_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cycle_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("window_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("window_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("quantity", sa.Numeric(), nullable=False),
+        sa.Column("unit", sa.String(length=50), server_default="", nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("detail", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.CheckConstraint("kind IN ('charge', 'adjustment', 'credit', 'manual')", name=op.f("ck_invoice_lines_kind_known")),
+        sa.CheckConstraint(
+            "quantity <> 'NaN' AND quantity < 'Infinity' AND quantity > '-Infinity'", name=op.f("ck_invoice_lines_quantity_finite")
+        ),
+        sa.ForeignKeyConstraint(["metric_id"], ["metrics.id"], name=op.f("fk_invoice_lines_metric_id")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_invoice_lines_organization_id_invoice_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(["pricing_rule_id"], ["pricing_rules.id"], name=op.f("fk_invoice_lines_pricing_rule_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invoice_lines")),
+        sa.UniqueConstraint("invoice_id", "position", name=op.f("uq_invoice_lines_invoice_id_position")),
+        sa.UniqueConstraint(
+            "subscription_id",
+            "pricing_rule_id",
+            "cycle_start",
+            "invoice_id",
+            name=op.f("uq_invoice_lines_subscription_id_pricing_rule_id_cycle_start_invoice_id"),
+        ),
+    )
+    op.create_table(
+        "invoice_taxes",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("treatment", sa.String(length=32), nullable=False),
+        sa.Column("rate_percent", sa.Numeric(), nullable=False),
+        sa.Column("taxable_minor", sa.BigInteger(), nullable=False),
+        sa.Column("tax_minor", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.CheckConstraint(
+            "rate_percent <> 'NaN' AND rate_percent < 'Infinity' AND rate_percent >= 0", name=op.f("ck_invoice_taxes_rate_percent_finite")
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_invoice_taxes_organization_id_invoice_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invoice_taxes")),
+        sa.UniqueConstraint("invoice_id", "position", name=op.f("uq_invoice_taxes_invoice_id_position")),
+    )
+    op.create_table(
+        "credit_applications",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("account_credit_id", sa.Uuid(), nullable=False),
+        sa.Column("invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("amount_minor > 0", name=op.f("ck_credit_applications_applies_something")),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "account_credit_id"],
+            ["account_credits.organization_id", "account_credits.id"],
+            name=op.f("fk_credit_applications_organization_id_account_credit_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "invoice_id"],
+            ["invoices.organization_id", "invoices.id"],
+            name=op.f("fk_credit_applications_organization_id_invoice_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credit_applications")),
+        sa.UniqueConstraint("account_credit_id", "invoice_id", name=op.f("uq_credit_applications_account_credit_id_invoice_id")),
+    )
+    # ### end Alembic commands ###
