@@ -196,7 +196,9 @@ def broken_links(session: Session) -> list[int]:
     """Walk the chain; the sequence numbers whose stored hash does not follow from the event and its predecessor (empty when whole)."""
     previous, expected, broken = GENESIS, 1, []
     rows = session.execute(
-        select(AuditSeal.seq, AuditSeal.hash, AuditEvent).join(AuditEvent, AuditEvent.id == AuditSeal.audit_event_id).order_by(AuditSeal.seq)
+        select(AuditSeal.seq, AuditSeal.hash, AuditEvent)
+        .join(AuditEvent, AuditEvent.id == AuditSeal.audit_event_id)
+        .order_by(AuditSeal.seq)
     ).yield_per(2_000)
     for seq, stored, event in rows:
         if seq != expected or link(previous, event) != stored:

@@ -102,7 +102,11 @@ class Settings:
         if self.production:
             problems += [
                 f"{name} must be at least {SECRET_LENGTH_MIN} characters of your own in production"
-                for name, value in (("SECRET_KEY", self.secret_key), ("API_KEY_PEPPER", self.api_key_pepper), ("ENCRYPTION_KEY", self.encryption_key))
+                for name, value in (
+                    ("SECRET_KEY", self.secret_key),
+                    ("API_KEY_PEPPER", self.api_key_pepper),
+                    ("ENCRYPTION_KEY", self.encryption_key),
+                )
                 if value == WEAK_SECRET or len(value) < SECRET_LENGTH_MIN
             ]
             if not self.stripe_api_key:

@@ -93,7 +93,10 @@ class Invoice(Base):
         Index("ix_invoices_run_id", "run_id"),
         Index("ix_invoices_collect", "next_collect_at", postgresql_where=text("status = 'open' AND next_collect_at IS NOT NULL")),
         Index(
-            "uq_invoices_one_draft_per_subscription", "subscription_id", unique=True, postgresql_where=text("status = 'draft' AND subscription_id IS NOT NULL")
+            "uq_invoices_one_draft_per_subscription",
+            "subscription_id",
+            unique=True,
+            postgresql_where=text("status = 'draft' AND subscription_id IS NOT NULL"),
         ),
     )
 

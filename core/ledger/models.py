@@ -27,7 +27,11 @@ class LedgerAccount(Base):
     """One account of one organization in one currency."""
 
     __tablename__ = "ledger_accounts"
-    __table_args__ = (UniqueConstraint("organization_id", "code", "currency"), UniqueConstraint("organization_id", "id"), one_of("code", AccountCode))
+    __table_args__ = (
+        UniqueConstraint("organization_id", "code", "currency"),
+        UniqueConstraint("organization_id", "id"),
+        one_of("code", AccountCode),
+    )
 
     id: Mapped[Id]
     organization_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organizations.id"))
@@ -60,7 +64,9 @@ class Posting(Base):
 
     __tablename__ = "postings"
     __table_args__ = (
-        ForeignKeyConstraint(["organization_id", "ledger_transaction_id"], ["ledger_transactions.organization_id", "ledger_transactions.id"]),
+        ForeignKeyConstraint(
+            ["organization_id", "ledger_transaction_id"], ["ledger_transactions.organization_id", "ledger_transactions.id"]
+        ),
         ForeignKeyConstraint(["organization_id", "ledger_account_id"], ["ledger_accounts.organization_id", "ledger_accounts.id"]),
         CheckConstraint("amount_minor <> 0", name="moves_something"),
         Index("ix_postings_ledger_transaction_id", "ledger_transaction_id"),

@@ -168,7 +168,10 @@ class InboundEvent(Base):
     """A provider's webhook, verified and stored as it came before anything is done with it."""
 
     __tablename__ = "inbound_events"
-    __table_args__ = (UniqueConstraint("provider", "event_id"), Index("ix_inbound_events_pending", "id", postgresql_where=text("processed_at IS NULL")))
+    __table_args__ = (
+        UniqueConstraint("provider", "event_id"),
+        Index("ix_inbound_events_pending", "id", postgresql_where=text("processed_at IS NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     provider: Mapped[str] = mapped_column(String(16))

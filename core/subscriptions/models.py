@@ -79,7 +79,9 @@ class Subscription(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
     plan: Mapped[SubscriptionPlan] = relationship(lazy="joined")
-    terms: Mapped[list[SubscriptionTerm]] = relationship(back_populates="subscription", order_by="SubscriptionTerm.start_at", lazy="selectin")
+    terms: Mapped[list[SubscriptionTerm]] = relationship(
+        back_populates="subscription", order_by="SubscriptionTerm.start_at", lazy="selectin"
+    )
 
 
 class SubscriptionTerm(Base):
@@ -91,7 +93,9 @@ class SubscriptionTerm(Base):
         ForeignKeyConstraint(["organization_id", "subscription_id"], ["subscriptions.organization_id", "subscriptions.id"]),
         CheckConstraint("end_at IS NULL OR end_at > start_at", name="forward"),
         finite("quantity", minimum=0),
-        ExcludeConstraint(("subscription_id", "="), (func.tstzrange(text("start_at"), text("end_at")), "&&"), name="ex_subscription_terms_overlap"),
+        ExcludeConstraint(
+            ("subscription_id", "="), (func.tstzrange(text("start_at"), text("end_at")), "&&"), name="ex_subscription_terms_overlap"
+        ),
         Index("ix_subscription_terms_subscription_id", "subscription_id"),
     )
 
