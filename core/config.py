@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 WEAK_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused in production by check()
 SECRET_LENGTH_MIN = 32
@@ -81,7 +82,9 @@ class Settings:
         """Read and check the settings; raises ConfigurationError naming each variable that is missing or wrong."""
         env = os.environ if env is None else env
         problems: list[str] = []
-        values = {name: _read(name, variable, convert, env, problems) for name, (variable, convert) in VARIABLES.items() if variable in env}
+        values: dict[str, Any] = {
+            name: _read(variable, convert, env, problems) for name, (variable, convert) in VARIABLES.items() if variable in env
+        }
         if problems:
             raise ConfigurationError(problems)
         settings = cls(**values, seller=_seller(env))
@@ -100,13 +103,10 @@ class Settings:
         elif not self.database_url.startswith("postgresql"):
             problems.append("DATABASE_URL must be a postgresql:// address")
         if self.production:
+            secrets = {"SECRET_KEY": self.secret_key, "API_KEY_PEPPER": self.api_key_pepper, "ENCRYPTION_KEY": self.encryption_key}
             problems += [
                 f"{name} must be at least {SECRET_LENGTH_MIN} characters of your own in production"
-                for name, value in (
-                    ("SECRET_KEY", self.secret_key),
-                    ("API_KEY_PEPPER", self.api_key_pepper),
-                    ("ENCRYPTION_KEY", self.encryption_key),
-                )
+                for name, value in secrets.items()
                 if value == WEAK_SECRET or len(value) < SECRET_LENGTH_MIN
             ]
             if not self.stripe_api_key:
@@ -173,9 +173,9 @@ SELLER_VARIABLES = {
 }
 
 
-def _read(name: str, variable: str, convert: object, env: Mapping[str, str], problems: list[str]) -> object:
+def _read(variable: str, convert: Any, env: Mapping[str, str], problems: list[str]) -> Any:
     try:
-        return convert(env[variable])  # type: ignore[operator]
+        return convert(env[variable])
     except (ValueError, ArithmeticError) as error:
         problems.append(f"{variable} is not usable: {error}")
         return None

@@ -21,7 +21,7 @@ PENDING = "valueverse.jobs"
 
 def connect(redis_url: str) -> dramatiq.Broker:
     """Make the process-wide broker on Redis or Valkey; actors declared afterwards belong to it."""
-    broker = RedisBroker(url=redis_url)
+    broker: dramatiq.Broker = RedisBroker(url=redis_url)  # type: ignore[no-untyped-call]
     dramatiq.set_broker(broker)
     return broker
 

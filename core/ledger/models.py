@@ -1,4 +1,4 @@
-"""Tables of the ledger. Postings are signed minor units, debit positive; a database trigger refuses a transaction that does not sum to zero."""
+"""Tables of the ledger. Postings are signed minor units, debit positive; a trigger refuses a transaction that does not sum to zero."""
 
 from __future__ import annotations
 
