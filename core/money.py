@@ -9,6 +9,8 @@ from fractions import Fraction
 EXACT = Context(prec=96, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow, Inexact])
 """Sums and products of accepted amounts (at most 14 digits and 12 places each) fit; anything that would not raises `Inexact`."""
 
+_ROUNDING = Context(prec=96, rounding=ROUND_HALF_UP, traps=[InvalidOperation])
+
 _ONE = Decimal(1)
 
 # ISO 4217 active codes by number of minor digits (list one of the ISO 4217 maintenance agency).
@@ -30,14 +32,14 @@ _SCALE = {code: Decimal(10) ** digits for code, digits in _EXPONENT.items()}
 CURRENCIES = frozenset(_EXPONENT)
 
 
-class UnknownCurrency(ValueError):  # noqa: N818 - reads as the sentence it is
+class UnknownCurrency(ValueError):
     """The code is not an active ISO 4217 currency."""
 
     def __init__(self, currency: str) -> None:
         super().__init__(f"{currency!r} is not a currency code of ISO 4217")
 
 
-class CurrencyMismatch(ValueError):  # noqa: N818
+class CurrencyMismatch(ValueError):
     """Two amounts of different currencies were added or compared."""
 
     def __init__(self, one: str, other: str) -> None:
@@ -102,7 +104,7 @@ def round_half_up(amount: Decimal | Fraction, currency: str) -> int:
         raise UnknownCurrency(currency) from None
     if isinstance(amount, Fraction):
         return round_ratio(amount.numerator * int(scale), amount.denominator)
-    return int((amount * scale).quantize(_ONE, ROUND_HALF_UP))
+    return int((amount * scale).quantize(_ONE, ROUND_HALF_UP, _ROUNDING))
 
 
 def round_ratio(numerator: int, denominator: int) -> int:

@@ -1,0 +1,124 @@
+"""Random subscriptions: lives made of starts, changes, pauses and cancellations, with usage that keeps being corrected."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from core.periods import Interval, calendar_anchor
+from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, Stairstep, Tier, Volume
+from core.pricing.timeline import Kind, LineKey, Owed, Proration, Rule, Term, Timing, due, owed, segments
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ANCHOR = calendar_anchor(Interval.MONTH, 1, START, "UTC")
+
+amounts = st.decimals("0", "5000", places=6)
+quantities = st.decimals("0", "30000", places=3)
+
+
+@st.composite
+def tiers(draw: st.DrawFn) -> tuple[Tier, ...]:
+    bounds = sorted(draw(st.sets(st.decimals("0.001", "20000", places=3), max_size=4)))
+    last = draw(st.sampled_from([None, Decimal(20001)]))
+    return tuple(Tier(bound, draw(amounts), draw(amounts)) for bound in [*bounds, last])
+
+
+models: st.SearchStrategy[PriceModel] = st.one_of(
+    st.builds(Flat, amounts),
+    st.builds(PerUnit, amounts),
+    st.builds(Graduated, tiers()),
+    st.builds(Volume, tiers()),
+    st.builds(Stairstep, tiers()),
+    st.builds(Package, st.decimals("0.5", "1000", places=1), amounts, st.decimals("0", "500", places=1), st.sampled_from(["up", "down"])),
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn, name: str) -> Rule:
+    kind = draw(st.sampled_from(Kind))
+    timing = draw(st.sampled_from(Timing)) if kind is Kind.RECURRING else Timing.IN_ARREARS
+    return Rule(name, name, kind, timing, draw(models), "calls" if kind is Kind.USAGE else None, draw(st.sampled_from(Proration)))
+
+
+PLANS = ("starter", "pro", "trial")
+
+
+@st.composite
+def catalogues(draw: st.DrawFn) -> dict[str, tuple[Rule, ...]]:
+    """Three plans; they share a rule, so that a change of plan also continues one, and the trial has none."""
+    shared = draw(rules("shared"))
+    starter = (shared, draw(rules("starter.a")), draw(rules("starter.b")))
+    return {"starter": starter, "pro": (shared, draw(rules("pro.a"))), "trial": ()}
+
+
+@dataclass
+class Life:
+    """A subscription as its owner changes it, and what its invoice runs have billed."""
+
+    catalogue: dict[str, tuple[Rule, ...]]
+    terms: list[Term]
+    usage_by_month: dict[int, Decimal]
+    billed: dict[LineKey, int]
+
+    def begin(self, at: datetime, plan: str, quantity: Decimal) -> None:
+        self.end(at)
+        self.terms.append(Term(f"t{len(self.terms)}", at, None, self.catalogue[plan], quantity, ANCHOR))
+
+    def end(self, at: datetime) -> None:
+        """End what holds at `at`; what would have begun later never does."""
+        self.terms = [t for t in self.terms if t.start < at]
+        if self.terms and (self.terms[-1].end is None or self.terms[-1].end > at):
+            self.terms[-1] = replace(self.terms[-1], end=at)
+
+    def owed(self, as_of: datetime) -> dict[LineKey, Owed]:
+        """What is owed by `as_of`; all usage of a month falls in the first window of it that is due."""
+        due_by_now = segments(self.terms, as_of=as_of)
+        usage: dict[tuple[str, datetime, datetime], Decimal] = {}
+        seen: set[LineKey] = set()
+        for segment in due_by_now:
+            if segment.rule.metric_id and segment.key not in seen:
+                seen.add(segment.key)
+                month = segment.cycle.start.year * 12 + segment.cycle.start.month
+                window = (segment.rule.metric_id, segment.window.start, segment.window.end)
+                usage[window] = self.usage_by_month.get(month, Decimal(0))
+        return owed(due_by_now, usage, "EUR")
+
+    def run(self, as_of: datetime) -> int:
+        """One invoice run; returns how many lines it billed."""
+        items = due(self.owed(as_of), self.billed)
+        for item in items:
+            self.billed[item.key] = self.billed.get(item.key, 0) + item.minor
+        return len(items)
+
+
+moments = st.integers(0, 14 * 30 * 24 * 60).map(lambda minutes: START + timedelta(minutes=minutes)) | st.integers(0, 420).map(
+    lambda days: START + timedelta(days=days)
+)
+actions = st.one_of(
+    st.tuples(st.just("begin"), moments, st.sampled_from(PLANS), st.integers(0, 50).map(Decimal)),
+    st.tuples(st.just("end"), moments),
+    st.tuples(st.just("usage"), st.integers(1, 14), st.decimals("-100", "30000", places=3)),
+    st.tuples(st.just("run"), moments),
+    st.tuples(st.just("run"), moments),
+)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> tuple[Life, list[tuple]]:
+    life = Life(draw(catalogues()), [], {}, {})
+    life.begin(draw(moments), draw(st.sampled_from(PLANS)), Decimal(draw(st.integers(0, 50))))
+    return life, draw(st.lists(actions, max_size=25))
+
+
+def play(life: Life, action: tuple) -> None:
+    """Do one action; runs and changes come in any order of time, as they do when clocks and queues slip."""
+    match action:
+        case ("begin", at, plan, quantity):
+            life.begin(at, plan, quantity)
+        case ("end", at):
+            life.end(at)
+        case ("usage", number, quantity):
+            life.usage_by_month[2026 * 12 + number] = quantity
+        case ("run", as_of):
+            life.run(as_of)

@@ -1,0 +1,137 @@
+"""What must hold for any history, any price and any split of a period."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from core.money import allocate, exponent, round_half_up
+from core.periods import Period
+from core.pricing.price import explain, price
+from core.pricing.proration import Proration, share
+from core.pricing.rules import Graduated, Package, PerUnit, PriceModel, parse_model, to_json
+from core.pricing.tax import tax_minor, totals
+from tests.pricing import oracle
+from tests.pricing.histories import START, Life, lives, models, moments, play, quantities
+
+END = START + timedelta(days=800)
+many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@many
+@given(lives())
+def test_billed_over_any_history_is_what_the_final_timeline_owes(story: tuple[Life, list[tuple]]) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+    life.end(END - timedelta(days=60))
+    life.run(END)
+    billed = {key: minor for key, minor in life.billed.items() if minor}
+    assert billed == {key: entry.minor for key, entry in life.owed(END).items() if entry.minor}
+
+
+@many
+@given(lives())
+def test_a_second_run_bills_nothing(story: tuple[Life, list[tuple]]) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+        if action[0] == "run":
+            assert life.run(action[1]) == 0
+
+
+@many
+@given(lives())
+def test_no_line_is_ever_credited_below_zero(story: tuple[Life, list[tuple]]) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+        assert all(minor >= 0 for minor in life.billed.values())
+
+
+@many
+@given(lives(), moments)
+def test_the_kernel_agrees_with_exact_fractions_month_by_month(story: tuple[Life, list[tuple]], as_of: datetime) -> None:
+    life, actions = story
+    for action in actions:
+        if action[0] != "run":
+            play(life, action)
+    expected: dict[tuple[str, datetime], int] = {}
+    for rule in {rule for plan in life.catalogue.values() for rule in plan}:
+        for number in range(1, 40):
+            start, end = oracle.month(2026, number), oracle.month(2026, number + 1)
+            usage = life.usage_by_month.get(start.year * 12 + start.month, Decimal(0))
+            amount = oracle.owed_by_month(life.terms, rule, start, end, usage, as_of)
+            if amount is not None:
+                expected[rule.id, start] = oracle.minor(amount, 2)
+    assert {(key.rule_id, key.cycle_start): entry.minor for key, entry in life.owed(as_of).items()} == expected
+
+
+@many
+@given(models, quantities, st.sampled_from(["EUR", "JPY", "KWD", "CLF"]))
+def test_prices_agree_with_exact_fractions(model: PriceModel, quantity: Decimal, currency: str) -> None:
+    amount = price(model, quantity)
+    assert Fraction(amount) == oracle.price(model, quantity)
+    assert round_half_up(amount, currency) == oracle.minor(oracle.price(model, quantity), exponent(currency))
+
+
+@many
+@given(models, quantities)
+def test_an_explanation_adds_up(model: PriceModel, quantity: Decimal) -> None:
+    explanation = explain(model, quantity)
+    assert explanation.amount == price(model, quantity) == sum(step.amount for step in explanation.steps)
+
+
+@many
+@given(models)
+def test_json_keeps_the_model(model: PriceModel) -> None:
+    assert parse_model(to_json(model)) == model
+
+
+@many
+@given(models, quantities, quantities)
+def test_more_never_costs_less_where_the_model_promises_it(model: PriceModel, one: Decimal, other: Decimal) -> None:
+    """Volume and stairstep prices may fall at a bound, by their meaning; the others may not."""
+    assume(isinstance(model, PerUnit | Graduated | Package))
+    assert price(model, min(one, other)) <= price(model, max(one, other))
+
+
+@many
+@given(st.lists(moments, min_size=1, max_size=8), st.sampled_from([Proration.SECONDS, Proration.DAYS]))
+def test_shares_of_the_parts_of_a_cycle_add_up_to_one(cuts: list[datetime], policy: Proration) -> None:
+    cycle = Period(START, START + timedelta(days=420))
+    bounds = [cycle.start, *sorted(cuts), cycle.end]
+    parts = [Period(a, b) for a, b in pairwise(bounds)]
+    assert sum(share(part, cycle, policy, "UTC") for part in parts) == 1
+
+
+@many
+@given(st.integers(-(10**12), 10**12), st.lists(st.integers(0, 10**6), min_size=1, max_size=12))
+def test_allocation_loses_nothing_and_is_never_off_by_one_unit(total: int, weights: list[int]) -> None:
+    assume(sum(weights))
+    parts = allocate(total, weights)
+    assert sum(parts) == total
+    assert all(abs(part - Fraction(total * weight, sum(weights))) < 1 for part, weight in zip(parts, weights, strict=True))
+
+
+@many
+@given(
+    st.lists(st.tuples(st.integers(-(10**9), 10**9), st.sampled_from([Decimal("19"), Decimal("7.7"), Decimal(0)])), max_size=20),
+    st.sampled_from(["EUR", "JPY", "KWD"]),
+)
+def test_tax_is_rounded_once_per_rate(lines: list[tuple[int, Decimal]], currency: str) -> None:
+    sums = totals(lines, currency)
+    assert sums.net == sum(net for net, _ in lines)
+    assert sums.total == sums.net + sums.tax
+    for group in sums.groups:
+        exact = Fraction(group.net) * Fraction(group.rate_percent) / 100
+        assert group.tax == oracle.minor(exact, 0) == tax_minor(group.net, group.rate_percent, currency)
+
+
+def test_a_price_of_the_largest_accepted_numbers_is_exact() -> None:
+    widest = Decimal("99999999999999.999999999999")
+    explanation = explain(PerUnit(widest), widest)
+    assert Fraction(explanation.amount) == Fraction(widest) ** 2
