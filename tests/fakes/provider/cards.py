@@ -7,7 +7,10 @@ from tests.fakes.provider.errors import ApiError, declined
 
 @dataclass(frozen=True, slots=True)
 class TestCard:
-    """A test card. `saving` and `charging` are decline codes; `confirm` is when the bank wants the cardholder: "", "unless_saved_with" or "always"."""
+    """A test card. `saving` and `charging` are decline codes.
+
+    `confirm` is when the bank wants the cardholder: never, "always", or "unless_saved_with" the bank's confirmation.
+    """
 
     __test__ = False
 

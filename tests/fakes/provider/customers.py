@@ -71,7 +71,8 @@ def list_of_customer(identity: str) -> Object:
     """List the payment methods of a customer."""
     store().get("customer", identity)
     values = parameters(LIST | {"type": text})
-    return reply(store().page("payment_method", f"/v1/customers/{identity}/payment_methods", values, customer=identity, type=values.get("type")))
+    url = f"/v1/customers/{identity}/payment_methods"
+    return reply(store().page("payment_method", url, values, customer=identity, type=values.get("type")))
 
 
 @bp.post("/payment_methods")

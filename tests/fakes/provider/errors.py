@@ -20,7 +20,8 @@ def invalid(message: str, *, param: str | None = None, code: str | None = None, 
 
 def missing(kind: str, identity: str, param: str = "id") -> ApiError:
     """An id that names nothing."""
-    return invalid(f"No such {kind.replace('.', ' ')}: '{identity}'", param=param, code="resource_missing", status=404 if param == "id" else 400)
+    message = f"No such {kind.replace('.', ' ')}: '{identity}'"
+    return invalid(message, param=param, code="resource_missing", status=404 if param == "id" else 400)
 
 
 def declined(code: str, message: str, *, decline_code: str | None = None, **fields: Any) -> ApiError:

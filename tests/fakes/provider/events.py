@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from tests.fakes.provider.store import Object, Store
+from tests.fakes.provider.store import Object, Store, public
 
 RETRY_SECONDS = (1, 2, 5, 15, 60, 300, 900, 3600, 7200, 14_400, 28_800, 43_200, 86_400, 86_400)
 GIVE_UP_SECONDS = 3 * 86_400
@@ -107,7 +107,7 @@ class Events:
     def _deliver(self, identity: str, attempt: int) -> None:
         """One delivery. The event is read under the store's lock, so never before the change that made it is on disk."""
         with self._store.lock:
-            body = json.dumps(self._store.get("event", identity), indent=2).encode()
+            body = json.dumps(public(self._store.get("event", identity)), indent=2).encode()
         if not self.url:
             return
         status = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fakes.provider.errors import invalid
 
-Spec = Mapping[str, Any]
+Spec = dict[str, Any]
 _PART = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -32,7 +32,7 @@ def text(value: Any, name: str) -> str:
         raise invalid(f"Invalid string: {value}", param=name)
     if not value:
         raise invalid(
-            f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a parameter; however '{name}' cannot be unset.",
+            f"You passed an empty string for '{name}', which would unset it; it cannot be unset.",
             param=name,
             code="parameter_invalid_empty",
         )
@@ -113,7 +113,7 @@ def check(values: Mapping[str, Any], spec: Spec, *, required: tuple[str, ...] = 
         rule = spec.get(key, texts if name == "expand" else None)
         if rule is None:
             raise invalid(f"Received unknown parameter: {name}", param=name, code="parameter_unknown")
-        if isinstance(rule, Mapping):
+        if isinstance(rule, dict):
             if not isinstance(value, dict):
                 raise invalid("Invalid object", param=name)
             result[key] = check(value, rule, prefix=name)

@@ -119,9 +119,7 @@ def cancel(identity: str) -> Object:
             payment_intent=intent,
         )
     reason = values.get("cancellation_reason")
-    stopped = store().put(
-        intent | {"status": "canceled", "canceled_at": store().now(), "cancellation_reason": reason, "next_action": None}
-    )
+    stopped = store().put(intent | {"status": "canceled", "canceled_at": store().now(), "cancellation_reason": reason, "next_action": None})
     emit("payment_intent.canceled", stopped)
     return reply(stopped)
 
@@ -130,7 +128,8 @@ def settle(intent: Object, *, confirmed: bool) -> Object:
     """The cardholder answered the bank on the hosted page."""
     method = store().get("payment_method", intent["payment_method"])
     if not confirmed:
-        return charge_failed(intent, method, "payment_intent_authentication_failure", "The provided PaymentMethod has failed authentication.")
+        message = "The provided PaymentMethod has failed authentication."
+        return charge_failed(intent, method, "payment_intent_authentication_failure", message)
     refused = cards.CARDS[method["_number"]].charging
     if refused:
         return charge_failed(intent, method, refused)
@@ -187,7 +186,7 @@ def _check_amount(amount: int, currency: str) -> None:
 def _check_owner(method: Object | None, customer: str | None) -> None:
     if method and method["customer"] and method["customer"] != customer:
         raise invalid(
-            "The provided PaymentMethod belongs to a Customer. Please include the Customer in the `customer` parameter on the PaymentIntent.",
+            "The provided PaymentMethod belongs to a Customer. Include that Customer in the `customer` parameter.",
             param="payment_method",
         )
 
@@ -213,9 +212,7 @@ def _check_confirmable(values: dict[str, Any], method: Object | None) -> None:
 
 def _intent(values: dict[str, Any], method: Object | None) -> Object:
     identity = store().new_id("pi")
-    blank = dict.fromkeys(
-        ("application", "canceled_at", "cancellation_reason", "last_payment_error", "latest_charge", "next_action", "on_behalf_of", "review")
-    )
+    blank = dict.fromkeys(("canceled_at", "cancellation_reason", "last_payment_error", "latest_charge", "next_action", "review"))
     automatic = values.get("automatic_payment_methods", None if "payment_method_types" in values else {"enabled": True})
     return {
         "id": identity,

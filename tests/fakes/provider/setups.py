@@ -80,7 +80,8 @@ def cancel_setup_intent(identity: str) -> Object:
     values = parameters({"cancellation_reason": text})
     intent = store().get("setup_intent", identity)
     if intent["status"] in ("succeeded", "canceled"):
-        raise invalid(f"You cannot cancel this SetupIntent because it has a status of {intent['status']}.", code="setup_intent_unexpected_state")
+        message = f"You cannot cancel this SetupIntent because it has a status of {intent['status']}."
+        raise invalid(message, code="setup_intent_unexpected_state")
     changed = store().put(intent | {"status": "canceled", "next_action": None, "cancellation_reason": values.get("cancellation_reason")})
     emit("setup_intent.canceled", changed)
     return reply(changed)
@@ -132,7 +133,7 @@ def expire_session(identity: str) -> Object:
     parameters({})
     session = current_session(identity)
     if session["status"] != "open":
-        raise invalid(f"Only Checkout Sessions with a status in [\"open\"] can be expired. This one is {session['status']}.")
+        raise invalid(f'Only Checkout Sessions with a status in ["open"] can be expired. This one is {session["status"]}.')
     return reply(_expire(session))
 
 
@@ -143,6 +144,12 @@ def current_session(identity: str) -> Object:
         with store().change():
             return _expire(session)
     return session
+
+
+def _expire(session: Object) -> Object:
+    closed = store().put(session | {"status": "expired", "url": None})
+    emit("checkout.session.expired", closed)
+    return closed
 
 
 def complete_session(session: Object, intent: Object) -> Object:

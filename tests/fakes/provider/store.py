@@ -41,9 +41,8 @@ class Store:
         for name, columns in TABLES.items():
             self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
             for verb in ("UPDATE", "DELETE"):
-                self._connection.execute(
-                    f"CREATE TRIGGER IF NOT EXISTS {name}_no_{verb.lower()} BEFORE {verb} ON {name} BEGIN SELECT RAISE(ABORT, 'append-only'); END"
-                )
+                refuse = "BEGIN SELECT RAISE(ABORT, 'append-only'); END"
+                self._connection.execute(f"CREATE TRIGGER IF NOT EXISTS {name}_{verb} BEFORE {verb} ON {name} {refuse}")
         for row in self._connection.execute("SELECT id, body FROM versions ORDER BY seq"):
             self._current[row["id"]] = json.loads(row["body"])
 
@@ -133,6 +132,13 @@ class Store:
         """Close the file."""
         with self.lock:
             self._connection.close()
+
+
+def public(value: Any) -> Any:
+    """What leaves the provider: everything but its own keys, which begin with `_`."""
+    if isinstance(value, dict):
+        return {key: public(entry) for key, entry in value.items() if not key.startswith("_")}
+    return [public(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _within(moment: int, bounds: dict[str, int]) -> bool:
