@@ -118,6 +118,21 @@ class Settings:
         return problems
 
 
+_current: Settings | None = None
+
+
+def use(settings: Settings) -> Settings:
+    """Make `settings` what `current()` answers in this process; the entry points call it once at the start."""
+    global _current  # noqa: PLW0603 - one process, one configuration
+    _current = settings
+    return settings
+
+
+def current() -> Settings:
+    """The settings this process runs with; read from the environment when no entry point has chosen them."""
+    return _current if _current is not None else use(Settings.from_env())
+
+
 def _strings(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

@@ -77,6 +77,28 @@ def one_of(column: str, values: type[Any]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({members})", name=f"{column}_known")
 
 
+def engine_options(pool_size: int, *, statement_seconds_max: int = 30) -> dict[str, Any]:
+    """How a process keeps its connections: checked before use, `pool_size` of them (one a thread), a wait of at most 10 s for one."""
+    return {
+        "pool_pre_ping": True,
+        "pool_size": pool_size,
+        "max_overflow": 2,
+        "pool_timeout": 10,
+        "pool_recycle": 1800,
+        "connect_args": {
+            "connect_timeout": 5,
+            "options": f"-c timezone=UTC -c statement_timeout={statement_seconds_max}s -c lock_timeout=20s",
+        },
+    }
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same unit of work may succeed when it is run again: a deadlock, a serialization failure, a lost connection."""
+    return isinstance(error, OperationalError) and (
+        error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE | {None}
+    )
+
+
 @contextmanager
 def transaction() -> Iterator[Session]:
     """One unit of work: commit at the end of the block and then send its jobs; roll back and drop them on any error."""

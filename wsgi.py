@@ -1,0 +1,86 @@
+"""The web process: `granian --interface wsgi wsgi:create_app --factory`. Nothing runs at import."""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from pathlib import Path
+
+import dramatiq.broker
+from alembic.script import ScriptDirectory
+from flask import Flask, Response, jsonify, redirect
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response as AnyResponse
+
+from core import config, jobs, logs
+from core.config import ConfigurationError, Settings
+from core.db import db, engine_options
+from web import assets, csp, filters, htmx, requests, shell
+
+ROOT = Path(__file__).resolve().parent
+FORM_BYTES_MAX = 1024 * 1024
+SITES = ("portal", "admin", "api")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The whole web product: both sites and the API, on `settings` (default: the environment).
+
+    Raises ConfigurationError naming every setting that is missing or wrong.
+    """
+    settings = config.use(settings or Settings.from_env())
+    problems = settings.check()
+    if problems:
+        raise ConfigurationError(problems)
+    logs.configure()
+    app = Flask("wsgi", root_path=str(ROOT), static_folder=str(ROOT / "static"), template_folder=str(ROOT / "templates"))
+    app.config.update(
+        SETTINGS=settings,
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.web_threads),
+        MAX_CONTENT_LENGTH=max(FORM_BYTES_MAX, settings.usage_request_bytes_max),
+        MAX_FORM_MEMORY_SIZE=FORM_BYTES_MAX,
+        MAX_FORM_PARTS=1_000,
+    )
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+    if dramatiq.broker.global_broker is None:
+        jobs.connect(settings.redis_url)
+    db.init_app(app)
+    for part in (requests, csp, htmx, filters, assets, shell):
+        part.init_app(app)
+    _add_sites(app)
+    _add_probes(app)
+    return app
+
+
+def _add_sites(app: Flask) -> None:
+    for name in SITES:
+        module = importlib.import_module(name)
+        if hasattr(module, "blueprint"):
+            app.register_blueprint(module.blueprint)
+    app.add_url_rule("/", "home", lambda: redirect("/portal/sign-in", 303))
+
+
+def _add_probes(app: Flask) -> None:
+    app.add_url_rule("/healthz", "healthz", lambda: jsonify(status="ok"))
+    app.add_url_rule("/readyz", "readyz", _readiness)
+
+
+def _readiness() -> tuple[Response, int] | AnyResponse:
+    """200 when the database answers and its schema is this code's; the queue may be away, since sweeps find what it loses."""
+    try:
+        revision = db.session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        database = "ok" if revision == newest_revision() else f"schema is at {revision}, this code needs {newest_revision()}"
+    except SQLAlchemyError:
+        database = "not answering"
+    ready = database == "ok"
+    return jsonify(status="ready" if ready else "not ready", database=database), 200 if ready else 503
+
+
+@lru_cache(maxsize=1)
+def newest_revision() -> str | None:
+    """The migration this code was written for."""
+    return ScriptDirectory(str(ROOT / "core" / "migrations")).get_current_head()
