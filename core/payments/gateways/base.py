@@ -190,6 +190,7 @@ class Gateway(Protocol):
         description: str,
         metadata: Mapping[str, str],
         idempotency_key: str,
+        payment_method_type: str = "card",
         off_session: bool = True,
         return_url: str | None = None,
     ) -> ChargeOutcome:
@@ -206,11 +207,11 @@ class Gateway(Protocol):
     def retrieve_charge(self, provider_id: str) -> ChargeOutcome:
         """Ask how a charge stands, by the provider's id."""
 
-    def find_charge(self, attempt_id: str, *, customer: str, since: datetime) -> ChargeOutcome | None:
+    def find_charge(self, attempt_id: str, *, customer: str, since: datetime | None = None) -> ChargeOutcome | None:
         """Look for the charge of an attempt whose answer was lost; None: the provider has made none so far.
 
-        `since` is when the attempt was created. A request that is still on its way is not seen, so that None is proof
-        only after the request's timeout.
+        `since` is the machine's time (not a test clock's) at which the attempt was created. A request that is still on
+        its way is not seen, so that None is proof only after the request's timeout.
         """
 
     def cancel_charge(self, provider_id: str, *, idempotency_key: str) -> ChargeOutcome:
