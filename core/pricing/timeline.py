@@ -12,7 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from core.money import EXACT, format_decimal, round_half_up, round_ratio
-from core.periods import Period, cycles
+from core.periods import Period, cycle_containing, cycles
 from core.pricing.price import Explanation, explain, price
 from core.pricing.proration import WHOLE, Proration, share
 from core.pricing.rules import to_json
@@ -20,7 +20,7 @@ from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
 
 __all__ = [
     "Kind", "LineItem", "LineKey", "LineKind", "Owed", "Part", "Proration", "Rule", "Segment", "Term", "Timing",
-    "due", "open_segments", "owed", "segments",
+    "current_cycle", "due", "next_due", "open_segments", "owed", "segments",
 ]  # fmt: skip
 
 _ZERO = Decimal(0)
@@ -129,6 +129,30 @@ def open_segments(terms: Sequence[Term], *, as_of: datetime) -> list[Segment]:
     """The cycles running at `as_of` as if they ended now: usage windows stop at `as_of`, recurring prices count in full."""
     running = [segment for segment in _walk(terms, as_of, None) if segment.cycle.contains(as_of)]
     return [_clip(segment, as_of) if segment.rule.kind is Kind.USAGE else segment for segment in running]
+
+
+def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
+    """The first instant later than `after` at which something may fall due: a cycle or a term begins or ends. None: never again."""
+    for term in terms:
+        if term.start > after:
+            return term.start
+        if term.end is not None and term.end <= after:
+            continue
+        if term.end is not None and not term.rules:
+            return term.end
+        cycle_end = cycle_containing(term.anchor, after).end
+        return cycle_end if term.end is None else min(cycle_end, term.end)
+    return None
+
+
+def current_cycle(terms: Sequence[Term], *, as_of: datetime) -> Period | None:
+    """The billing cycle at `as_of`; a trial is one period. None in a gap, before the first term and after the last."""
+    for term in terms:
+        if term.start <= as_of and (term.end is None or as_of < term.end):
+            if term.end is not None and not term.rules:
+                return Period(term.start, term.end)
+            return cycle_containing(term.anchor, as_of)
+    return None
 
 
 def owed(segments: Sequence[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> dict[LineKey, Owed]:
