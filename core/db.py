@@ -9,16 +9,19 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
+import psycopg
 from flask_sqlalchemy import SQLAlchemy
+from psycopg import sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, MetaData, Numeric, String, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from core import jobs
@@ -111,6 +114,28 @@ def transaction() -> Iterator[Session]:
         jobs.drop(session)
         raise
     jobs.send_enqueued(session)
+
+
+def copy_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write many rows with one COPY in the session's transaction: one statement to a trigger, and several times an INSERT's speed.
+
+    Every row names the same columns (by their name in the table); a column no row names gets its default.
+    """
+    if not rows:
+        return
+    session.flush()
+    columns = model.__table__.columns
+    names = list(rows[0])
+    documents = {name for name in names if isinstance(columns[name].type, JSONB)}
+    connection = session.connection().connection.driver_connection
+    target = sql.SQL(", ").join(map(sql.Identifier, names))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(model.__tablename__), target)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[union-attr]
+            for row in rows:
+                copy.write_row([Jsonb(row[name]) if name in documents and row[name] is not None else row[name] for name in names])
+    except psycopg.Error as error:
+        raise DBAPIError.instance(statement.as_string(), None, error, psycopg.Error) from error
 
 
 def retrying(work: Callable[[], T]) -> T:
