@@ -1,4 +1,4 @@
-"""Who may do what: organizations (the tenants), users and their memberships, sessions, API keys, test clocks.
+"""Who is there and what they may do: organizations, users and their roles, sign-in sessions, API keys, test clocks.
 
-models · permissions (pure) · passwords · sessions · keys · organizations · queries
+Every secret is kept as a hash or encrypted; every tenant's row is reached through `queries` with the tenant's id.
 """

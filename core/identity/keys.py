@@ -1,0 +1,133 @@
+"""API keys: `vv_live_…` and `vv_test_…` with 32 random bytes, shown once; the database holds an HMAC-SHA256 under a pepper.
+
+A fast keyed hash is right here: the secret has 256 bits of its own, so a dump without the pepper cannot be tried out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import uuid
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from core import audit, config
+from core.audit import Actor
+from core.errors import FieldError, Invalid, NotFound, Unauthenticated
+from core.identity.models import ApiKey
+from core.identity.permissions import Scope
+
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+SECRET_BYTES = 32
+SECRET_LENGTH = 43
+"""Base62 digits of 256 bits, left-padded."""
+TOKEN = re.compile(rf"vv_(live|test)_[0-9A-Za-z]{{{SECRET_LENGTH}}}")
+MODES = ("live", "test")
+SHOWN_LENGTH = 4
+TOUCH_EVERY = timedelta(minutes=1)
+
+
+def create(
+    session: Session,
+    *,
+    organization_id: uuid.UUID | None,
+    name: str,
+    mode: str,
+    scopes: Collection[str],
+    actor: Actor,
+    at: datetime,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, which nobody can read again. `organization_id` None makes a platform key, for any organization."""
+    errors = []
+    if not 1 <= len(name.strip()) <= 100:
+        errors.append(FieldError("/name", "Give a name of 1 to 100 characters."))
+    if mode not in MODES:
+        errors.append(FieldError("/mode", "Choose live or test."))
+    if not scopes or not set(scopes) <= set(Scope):
+        errors.append(FieldError("/scopes", f"Choose at least one of {', '.join(Scope)}."))
+    if expires_at is not None and expires_at <= at:
+        errors.append(FieldError("/expires_at", "This moment has passed."))
+    if errors:
+        raise Invalid("The key was not created.", errors=tuple(errors))
+    secret = base62(secrets.token_bytes(SECRET_BYTES))
+    token = f"vv_{mode}_{secret}"
+    key = ApiKey(
+        organization_id=organization_id,
+        name=name.strip(),
+        mode=mode,
+        prefix=f"vv_{mode}_{secret[:SHOWN_LENGTH]}…{secret[-SHOWN_LENGTH:]}",
+        key_hash=hash_token(token),
+        scopes=sorted(set(scopes)),
+        created_by=actor.label,
+        created_at=at,
+        expires_at=expires_at,
+    )
+    session.add(key)
+    session.flush()
+    audit.record(session, actor, "api_key.created", key, at=at, name=key.name, mode=mode, scopes=key.scopes, prefix=key.prefix)
+    return key, token
+
+
+def authenticate(session: Session, token: str, *, at: datetime) -> ApiKey:
+    """The live key `token` is; raises Unauthenticated, saying whether it was cut off, expired, revoked or never existed."""
+    if not TOKEN.fullmatch(token):
+        known = token.startswith(("vv_live_", "vv_test_"))
+        detail = (
+            f"The key was cut off: it has {len(token)} of {len('vv_live_') + SECRET_LENGTH} characters."
+            if known
+            else "This is not an API key."
+        )
+        raise Unauthenticated(detail, code="malformed_key")
+    key = session.scalar(select(ApiKey).where(ApiKey.key_hash == hash_token(token)))
+    if key is None:
+        raise Unauthenticated("There is no such API key.", code="unknown_key")
+    if key.revoked_at is not None:
+        raise Unauthenticated("This API key has been revoked.", code="revoked_key")
+    if key.expires_at is not None and key.expires_at <= at:
+        raise Unauthenticated("This API key has expired.", code="expired_key")
+    return key
+
+
+def hash_token(token: str) -> bytes:
+    """What is stored of a key: HMAC-SHA256 under the API_KEY_PEPPER."""
+    return hmac.digest(config.current().api_key_pepper.encode(), token.encode(), hashlib.sha256)
+
+
+def touch(session: Session, key_id: uuid.UUID, *, at: datetime) -> None:
+    """Note that the key was used, at most once a minute."""
+    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at - TOUCH_EVERY)
+    session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at).execution_options(synchronize_session=False))
+
+
+def needs_touch(key: ApiKey, *, at: datetime) -> bool:
+    """Whether `touch` would write something."""
+    return key.last_used_at is None or key.last_used_at < at - TOUCH_EVERY
+
+
+def revoke(session: Session, organization_id: uuid.UUID | None, key_id: uuid.UUID, *, actor: Actor, at: datetime) -> ApiKey:
+    """End the key for good; it is refused from the commit on. Revoking twice changes nothing. Raises NotFound."""
+    mine = ApiKey.organization_id == organization_id if organization_id else ApiKey.organization_id.is_(None)
+    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, mine).with_for_update())
+    if key is None:
+        raise NotFound("There is no such API key.")
+    if key.revoked_at is None:
+        key.revoked_at = at
+        session.flush()
+        audit.record(session, actor, "api_key.revoked", key, at=at, name=key.name, prefix=key.prefix)
+    return key
+
+
+def base62(raw: bytes) -> str:
+    """`raw` as a number in base 62, padded to SECRET_LENGTH digits."""
+    number, digits = int.from_bytes(raw, "big"), []
+    for _ in range(SECRET_LENGTH):
+        number, digit = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))
