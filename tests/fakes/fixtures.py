@@ -78,7 +78,17 @@ def provider_fake(
     with contextlib.ExitStack() as stack:
         if data is None:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="provider-"))) / "provider.sqlite"
-        command = [sys.executable, "-m", "tests.fakes.provider", "--port", str(port), "--data", str(data), "--webhook-secret", webhook_secret]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.fakes.provider",
+            "--port",
+            str(port),
+            "--data",
+            str(data),
+            "--webhook-secret",
+            webhook_secret,
+        ]
         if webhook_url:
             command += ["--webhook-url", webhook_url]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -26,7 +26,7 @@ from core.payments.gateways.base import (
     SetupSession,
 )
 from core.payments.gateways.stripe_amounts import AmountNotRepresentable, to_provider
-from core.payments.gateways.stripe_errors import core_errors, outcome_of
+from core.payments.gateways.stripe_errors import NO_ANSWER, core_errors, outcome_of
 
 if TYPE_CHECKING:
     import stripe
@@ -227,7 +227,9 @@ class StripeGateway:
         except stripe.InvalidRequestError as refusal:
             return replace(told, code=refusal.code or "invalid_request", message=refusal.user_message)
         except stripe.StripeError as failure:
-            return replace(told, status=RefundStatus.UNKNOWN, code=failure.code, message=failure.user_message)
+            return replace(
+                told, status=RefundStatus.UNKNOWN, code=failure.code, message=failure.user_message if failure.http_status else NO_ANSWER
+            )
 
     def find_refund(self, refund_id: str, *, charge_id: str) -> RefundOutcome | None:
         """See Gateway."""

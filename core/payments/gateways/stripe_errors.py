@@ -11,6 +11,8 @@ from core.payments.gateways.stripe_objects import charge_outcome
 if TYPE_CHECKING:
     import stripe
 
+NO_ANSWER = "The payment provider did not answer."
+
 
 @contextmanager
 def core_errors() -> Iterator[None]:
@@ -26,6 +28,8 @@ def core_errors() -> Iterator[None]:
         pointer = "/" + (getattr(refusal, "param", None) or "").replace("[", "/").replace("]", "")
         errors = (FieldError(pointer, message),) if pointer != "/" else ()
         raise Invalid(message, code=refusal.code or "idempotency_error", errors=errors) from refusal
+    except (stripe.AuthenticationError, stripe.PermissionError) as refusal:
+        raise ProviderUnavailable("The payment provider refuses our key; an operator has to correct it.", code="key_refused") from refusal
     except stripe.StripeError as failure:
         raise ProviderUnavailable("The payment provider is not answering. Please try again in a moment.") from failure
 
@@ -49,7 +53,7 @@ def outcome_of(
             return charge_outcome(intent)
         status, code, message = ChargeStatus.DECLINED, _code(refusal), refusal.user_message
     except stripe.StripeError as failure:
-        status, code, message = ChargeStatus.UNKNOWN, None, failure.user_message
+        status, code, message = ChargeStatus.UNKNOWN, None, failure.user_message if failure.http_status else NO_ANSWER
     return ChargeOutcome(status, attempt_id=attempt_id, provider_id=provider_id, decline_code=code, message=message)
 
 
