@@ -1,16 +1,42 @@
-"""Tables of metering. A metric says how usage events become a quantity; several metrics may read the same event."""
+"""Tables of metering. A metric says how usage events become a quantity; several metrics may read the same event.
+
+The road of an event: `usage_batches` (the log, written before the 202) and `usage_pending` → one counting transaction →
+`usage_events`, `usage_rollups`, `usage_unique_values`, `usage_dedup_segments`, `usage_batch_results`.
+The tables of that road have no foreign keys and short integer keys: they take a hundred thousand rows a second.
+"""
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Identity, Integer, String, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from core.db import Base, Id, one_of
+from core.db import Base, Id, finite, one_of
 
 
 class Aggregation(StrEnum):
@@ -19,6 +45,22 @@ class Aggregation(StrEnum):
     MAX = "max"
     LATEST = "latest"
     UNIQUE_COUNT = "unique_count"
+
+
+class LimitPeriod(StrEnum):
+    """Over which a limit counts: days and months of the customer's billing timezone, or everything since the limit was set."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+    TOTAL = "total"
+
+
+class LimitAction(StrEnum):
+    """What happens past a limit: refuse new events, count and charge them, or only tell the customer."""
+
+    BLOCK = "block"
+    ALLOW_OVERAGE = "allow_overage"
+    NOTIFY = "notify"
 
 
 class Metric(Base):
@@ -42,3 +84,186 @@ class Metric(Base):
     """Event properties the usage can be broken down by."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     archived_at: Mapped[datetime | None]
+    counted_at: Mapped[datetime | None]
+    """When the aggregator took it up, counting the events already there; None: not yet."""
+
+
+class UsageLimit(Base):
+    """A bound on one metric's usage by one organization."""
+
+    __tablename__ = "usage_limits"
+    __table_args__ = (
+        one_of("period", LimitPeriod),
+        one_of("action_on_exceed", LimitAction),
+        finite("limit_value", minimum=0),
+        finite("current_usage", minimum=0),
+        Index("ix_usage_limits_organization_id", "organization_id"),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organizations.id"))
+    metric_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("metrics.id"), index=True)
+    limit_value: Mapped[Decimal]
+    period: Mapped[str] = mapped_column(String(20))
+    action_on_exceed: Mapped[str] = mapped_column(String(50))
+    current_usage: Mapped[Decimal] = mapped_column(server_default="0")
+    """A snapshot for display; the rollups decide."""
+    exceeded_at: Mapped[datetime | None]
+    """When the running period's usage was first seen at or past the limit."""
+    reset_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    metric: Mapped[Metric] = relationship(lazy="joined")
+
+
+INSTANT = DateTime(timezone=True)
+
+usage_event_names = Table(
+    "usage_event_names",
+    Base.metadata,
+    Column("number", Integer, Identity(always=True), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    comment="Short keys of event names",
+)
+
+usage_batches = Table(
+    "usage_batches",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("received_at", INSTANT, nullable=False),
+    Column("organization_id", Uuid),
+    Column("api_key_id", Uuid),
+    Column("accepted", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("ix_usage_batches_id", "id"),
+    comment="The log: one row per accepted request; payload is columns.pack(). organization_id NULL: a platform key's request",
+    postgresql_partition_by="RANGE (received_at)",
+)
+
+usage_pending = Table(
+    "usage_pending",
+    Base.metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("received_at", INSTANT, nullable=False, index=True),
+    Column("events", Integer, nullable=False),
+    Column("organization_id", Uuid),
+    comment="Batches of the log that are not counted yet",
+)
+
+usage_batch_results = Table(
+    "usage_batch_results",
+    Base.metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("counted_at", INSTANT, nullable=False),
+    Column("counted", Integer, nullable=False),
+    Column("duplicates", ARRAY(SmallInteger), nullable=False),
+    Column("conflicts", ARRAY(SmallInteger), nullable=False),
+    comment="What became of a batch; duplicates and conflicts are positions in the request",
+)
+
+usage_quarantine = Table(
+    "usage_quarantine",
+    Base.metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("received_at", INSTANT, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("at", INSTANT, nullable=False, server_default=func.now()),
+    comment="Batches that could not be counted; the log still holds them",
+)
+
+usage_events = Table(
+    "usage_events",
+    Base.metadata,
+    Column("timestamp", INSTANT, nullable=False),
+    Column("received_at", INSTANT, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("organization_number", Integer, nullable=False),
+    Column("event_number", Integer, nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    Column("quantity", Numeric, nullable=False),
+    Column("idempotency_key", Text(collation="C"), nullable=False),
+    Column("properties", LargeBinary, nullable=False),
+    Column("subscription_id", Uuid),
+    Column("unit", Text),
+    CheckConstraint("quantity >= 0 AND quantity < 'Infinity'", name="quantity_finite"),
+    Index("ix_usage_events_organization_number_event_number_timestamp", "organization_number", "event_number", "timestamp"),
+    comment="Every counted event once; (batch_id, position) is its identity. properties is JSON as sent. NaN sorts above Infinity",
+    postgresql_partition_by="RANGE (timestamp)",
+)
+
+usage_rollups = Table(
+    "usage_rollups",
+    Base.metadata,
+    Column("organization_number", Integer, primary_key=True, autoincrement=False),
+    Column("metric_number", Integer, primary_key=True, autoincrement=False),
+    Column("hour", INSTANT, primary_key=True),
+    Column("group_key", Text(collation="C"), primary_key=True, server_default=""),
+    Column("events", BigInteger, nullable=False),
+    Column("quantity", Numeric, nullable=False),
+    Column("first_at", INSTANT, nullable=False),
+    Column("last_at", INSTANT, nullable=False),
+    Column("last_batch", BigInteger, nullable=False),
+    Column("last_position", SmallInteger, nullable=False),
+    CheckConstraint("quantity >= 0 AND quantity < 'Infinity'", name="quantity_finite"),
+    comment="Usage per metric, UTC hour and group (JSON array of group_by values). quantity: sum, count, maximum or latest value",
+)
+
+usage_unique_values = Table(
+    "usage_unique_values",
+    Base.metadata,
+    Column("organization_number", Integer, primary_key=True, autoincrement=False),
+    Column("metric_number", Integer, primary_key=True, autoincrement=False),
+    Column("hour", INSTANT, primary_key=True),
+    Column("group_key", Text(collation="C"), primary_key=True, server_default=""),
+    Column("value_hash", LargeBinary, primary_key=True),
+    Column("first_at", INSTANT, nullable=False),
+    Column("last_at", INSTANT, nullable=False),
+    comment="The exact set behind a unique count; value_hash is BLAKE2b-128 of the value's canonical text",
+)
+
+usage_dedup_segments = Table(
+    "usage_dedup_segments",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("received_on", Date, nullable=False, index=True),
+    Column("entries", Integer, nullable=False),
+    Column("keys", LargeBinary, nullable=False),
+    comment="Idempotency keys counted by one flush: dedup.ENTRY records of hash and content fingerprint",
+)
+
+usage_dedup_keys = Table(
+    "usage_dedup_keys",
+    Base.metadata,
+    Column("key_hash", LargeBinary, primary_key=True),
+    Column("fingerprint", BigInteger, nullable=False),
+    Column("received_on", Date, nullable=False),
+    comment="The same keys, one a row: the DedupStore that needs no memory",
+)
+
+usage_rejections = Table(
+    "usage_rejections",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("received_at", INSTANT, nullable=False, index=True),
+    Column("organization_id", Uuid),
+    Column("api_key_id", Uuid),
+    Column("batch_id", BigInteger),
+    Column("position", SmallInteger, nullable=False),
+    Column("code", String(50), nullable=False),
+    Column("pointer", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("event", LargeBinary, nullable=False),
+    Index("ix_usage_rejections_organization_id_id", "organization_id", "id"),
+    comment="Events that were refused, as sent (at most 8 KiB of each), for the debugger and a later replay",
+)
+
+usage_state = Table(
+    "usage_state",
+    Base.metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("dedup_seed", BigInteger, nullable=False),
+    Column("daily_through", INSTANT, nullable=False),
+    CheckConstraint("one = 1", name="single_row"),
+    comment="The aggregator's own settings and marks",
+)
