@@ -30,7 +30,8 @@ LOCALE = "en_GB"
 NBSP = "\u00a0"
 MINUS = "\u2212"
 PRICE_PLACES_MAX = 12
-PRICE_PLACES_PLAIN = 4
+PRICE_SHOWN_MIN = Decimal("0.01")
+PRICE_PLACES_READABLE = 2
 QUANTITY_PLACES_MAX = 12
 
 
@@ -60,23 +61,31 @@ def quantity(value: Decimal | int, unit: str = "", locale: str = LOCALE) -> str:
 
 
 def price_scale(price: Decimal) -> int:
-    """Per how many units a price reads best: 1, or 1,000 or 1,000,000 when one unit costs less than four places show."""
-    for scale in (1, 1_000, 1_000_000):
-        if _places(price * scale) <= PRICE_PLACES_PLAIN:
-            return scale
-    return 1
+    """Per how many units a price reads best: 1 from one hundredth up, else 1,000 or 1,000,000, whichever needs fewer places."""
+    if price == 0 or abs(price) >= PRICE_SHOWN_MIN:
+        return 1
+    readable = [scale for scale in (1_000, 1_000_000) if abs(price) * scale >= PRICE_SHOWN_MIN]
+    return next((scale for scale in readable if _places(price * scale) <= PRICE_PLACES_READABLE), readable[0] if readable else 1_000_000)
 
 
-def unit_price(price: Decimal, currency: str, unit: str = "", locale: str = LOCALE, *, scale: int | None = None, symbol: bool = True) -> str:
-    """An exact unit price: "€99.00", "€0.18 per GB", "€4.80 per 1 M" for 0.0000048. Never rounded."""
+def per_units(scale: int, unit: str = "", locale: str = LOCALE) -> str:
+    """What a scaled price is for: "per 1,000", "per 1 M", "per GB", or "" for one unnamed unit."""
+    number = {1: "", 1_000_000: f"1{NBSP}M"}.get(scale, quantity(scale, locale=locale))
+    label = " ".join(part for part in (number, unit) if part)
+    return f"per {label}" if label else ""
+
+
+def unit_price(price: Decimal, currency: str, unit: str = "", locale: str = LOCALE, *, scale: int | None = None, symbol: bool = True, per: bool = True) -> str:
+    """An exact unit price: "€99.00", "€0.18 per GB", "€4.80 per 1 M" for 0.0000048. Never rounded.
+
+    `scale` fixes per how many units; `symbol` and `per` leave out what a column's head already says.
+    """
     scale = price_scale(price) if scale is None else scale
     shown = price * scale
     places = min(PRICE_PLACES_MAX, max(exponent(currency), _places(shown)))
     pattern = _currency_pattern(locale, places) if symbol else parse_pattern("#,##0" + ("." + "0" * places if places else ""))
     text = _typographic(pattern, shown, currency if symbol else None, locale)
-    per = {1: "", 1_000: "1,000", 1_000_000: f"1{NBSP}M"}.get(scale, quantity(scale, locale=locale))
-    label = " ".join(part for part in (per, unit) if part)
-    return f"{text} per {label}" if label else text
+    return f"{text} {per_units(scale, unit, locale)}".rstrip() if per else text
 
 
 def percent(ratio: Decimal, locale: str = LOCALE, *, places: int = 1) -> str:
@@ -160,7 +169,7 @@ def local_day(value: Date | datetime, timezone: str) -> Date:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (money, money_parts, plain_money, quantity, unit_price, percent, rate, change, date, day_month, datetime_tz, time_tz, period, relative, file_size)
+    for f in (money, money_parts, plain_money, quantity, unit_price, price_scale, per_units, percent, rate, change, date, day_month, datetime_tz, time_tz, period, relative, file_size)
 }
 
 
