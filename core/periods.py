@@ -9,6 +9,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _MICROSECOND = timedelta(microseconds=1)
+MIDNIGHT = time()
 
 
 class Interval(StrEnum):
@@ -63,13 +64,16 @@ class Anchor:
     """Where the cycles hang: cycle n begins at local midnight of `day` plus n times `count` intervals.
 
     Each boundary is worked out from `day`, never from the boundary before it, so a cycle anchored on the 31st falls on the
-    last day of a short month and returns to the 31st in the next long one.
+    last day of a short month and returns to the 31st in the next long one. `month_day` anchors on a day that the month of `day`
+    does not have (the 31st, hung in February); `time` moves the boundaries off midnight.
     """
 
     interval: Interval
     count: int
     day: date
     timezone: str
+    month_day: int | None = None
+    time: time = MIDNIGHT
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -77,7 +81,7 @@ class Anchor:
 
     def boundary(self, n: int) -> datetime:
         """UTC instant at which cycle `n` begins; cycle 0 begins on the anchor day, earlier ones are negative."""
-        return midnight(add_interval(self.day, self.interval, n * self.count), self.timezone)
+        return instant(add_interval(self.day, self.interval, n * self.count, self.month_day), self.timezone, self.time)
 
     def cycle(self, n: int) -> Period:
         """Cycle `n`."""
@@ -107,6 +111,20 @@ def anniversary_anchor(interval: Interval, count: int, at: datetime, timezone: s
     return Anchor(interval, count, local_date(at, timezone), timezone)
 
 
+def aligned_anchor(interval: Interval, count: int, at: datetime, like: datetime, timezone: str) -> Anchor:
+    """Cycles at the place that `like` has in its own week, month, quarter, half year or year, counted from the one that holds `at`.
+
+    An anchor on the 14th and a start on 1 April give 14 April, then every `count` months.
+    """
+    local, model = at.astimezone(ZoneInfo(timezone)), like.astimezone(ZoneInfo(timezone))
+    unit = calendar_floor(local.date(), interval)
+    if interval in _MONTHS:
+        months = (model.month - 1) % _MONTHS[interval]
+        return Anchor(interval, count, add_interval(unit, Interval.MONTH, months), timezone, model.day, model.time())
+    offset = model.date() - calendar_floor(model.date(), interval)
+    return Anchor(interval, count, unit + offset, timezone, None, model.time())
+
+
 def cycle_containing(anchor: Anchor, at: datetime) -> Period:
     """The cycle in which the instant lies."""
     return anchor.cycle(anchor.index(at))
@@ -123,12 +141,12 @@ def cycles(anchor: Anchor, start: datetime, until: datetime) -> Iterator[Period]
         begin, n = end, n + 1
 
 
-def add_interval(day: date, interval: Interval, count: int) -> date:
-    """`day` plus `count` intervals; a day the month does not have becomes the month's last."""
+def add_interval(day: date, interval: Interval, count: int, month_day: int | None = None) -> date:
+    """`day` plus `count` intervals, in months on `month_day` (default: that of `day`); a day the month does not have becomes its last."""
     if interval in _DAYS:
         return day + timedelta(days=_DAYS[interval] * count)
     year, month = divmod(day.year * 12 + day.month - 1 + _MONTHS[interval] * count, 12)
-    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+    return date(year, month + 1, min(month_day or day.day, monthrange(year, month + 1)[1]))
 
 
 def calendar_floor(day: date, interval: Interval) -> date:
@@ -149,6 +167,11 @@ def local_date(at: datetime, timezone: str) -> date:
 
 
 @lru_cache(maxsize=65536)
+def instant(day: date, timezone: str, at: time = MIDNIGHT) -> datetime:
+    """UTC instant of a local day and time: the first of two when clocks go back, the moment after the jump when they skip it."""
+    return datetime.combine(day, at, ZoneInfo(timezone)).astimezone(UTC)
+
+
 def midnight(day: date, timezone: str) -> datetime:
-    """UTC instant at which the local day begins: the first midnight if clocks show two, the moment after the jump if they skip it."""
-    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
+    """UTC instant at which the local day begins."""
+    return instant(day, timezone)

@@ -1,10 +1,26 @@
 """What a quantity costs under a price model, and how that came about. Amounts are major units before rounding to the currency."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from core.money import EXACT
-from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, Stairstep, Tier, Volume
+from core.pricing.rules import (
+    AnyTier,
+    BlockTier,
+    Flat,
+    Graduated,
+    GraduatedBlocks,
+    GraduatedPercentage,
+    Package,
+    PerUnit,
+    PriceModel,
+    RateTier,
+    Stairstep,
+    Tier,
+    Volume,
+    VolumeBlocks,
+)
 
 _ZERO = Decimal(0)
 
@@ -71,9 +87,16 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
             return model.flat_price
         case Stairstep():
             return model.tiers[tier_index(model.tiers, quantity)].flat_fee
+        case GraduatedPercentage():
+            return _graduated(model.tiers, quantity)
+        case GraduatedBlocks():
+            return sum((step.amount for step in _block_steps(model.tiers, quantity)), _ZERO)
+        case VolumeBlocks():
+            block = model.tiers[tier_index(model.tiers, quantity)]
+            return blocks(quantity, block.block_size) * block.block_price
 
 
-def tier_index(tiers: tuple[Tier, ...], quantity: Decimal) -> int:
+def tier_index(tiers: Sequence[AnyTier], quantity: Decimal) -> int:
     """Position of the tier that holds the total `quantity` (bounds inclusive); the last one when all are bounded and passed."""
     for i, tier in enumerate(tiers):
         if tier.up_to is None or quantity <= tier.up_to:
@@ -86,11 +109,16 @@ def packages(model: Package, quantity: Decimal) -> Decimal:
     billable = quantity - model.free_units
     if billable <= _ZERO:
         return _ZERO
-    full, rest = divmod(billable, model.package_size)  # not -(-q // size): Decimal's // truncates toward zero
-    return full + 1 if rest and model.rounding == "up" else full
+    return blocks(billable, model.package_size) if model.rounding == "up" else billable // model.package_size
 
 
-def _graduated(tiers: tuple[Tier, ...], quantity: Decimal) -> Decimal:
+def blocks(quantity: Decimal, size: Decimal) -> Decimal:
+    """Number of blocks of `size` that `quantity` begins."""
+    full, rest = divmod(quantity, size)  # not -(-q // size): Decimal's // truncates toward zero
+    return full + 1 if rest else full
+
+
+def _graduated(tiers: tuple[Tier, ...] | tuple[RateTier, ...], quantity: Decimal) -> Decimal:
     amount = lower = _ZERO
     for tier in tiers:
         up_to = tier.up_to
@@ -109,7 +137,7 @@ def explain(model: PriceModel, quantity: Decimal) -> Explanation:
             case PerUnit():
                 steps: tuple[Step, ...] = (_step("per unit", _ZERO, None, quantity, model.unit_price, _ZERO),)
                 formula = f"{quantity:f} × {model.unit_price:f}"
-            case Graduated():
+            case Graduated() | GraduatedPercentage():
                 steps = _tier_steps(model.tiers, quantity)
                 formula = "each unit at the price of its tier"
             case Volume():
@@ -123,6 +151,13 @@ def explain(model: PriceModel, quantity: Decimal) -> Explanation:
             case Stairstep():
                 steps = (_one_tier(model.tiers, quantity, _ZERO),)
                 formula = "the fee of the tier the total falls in"
+            case GraduatedBlocks():
+                steps = _block_steps(model.tiers, quantity)
+                formula = "each tier's units in begun blocks of that tier"
+            case VolumeBlocks():
+                i = tier_index(model.tiers, quantity)
+                steps = (_block_step(i, model.tiers, quantity, _ZERO),)
+                formula = "all units in begun blocks of the tier the total falls in"
     return Explanation(amount, steps, formula)
 
 
@@ -136,16 +171,33 @@ def _one_tier(tiers: tuple[Tier, ...], quantity: Decimal, unit_price: Decimal) -
     return _step(f"tier {i + 1}", lower, tiers[i].up_to, quantity, unit_price, tiers[i].flat_fee)
 
 
-def _tier_steps(tiers: tuple[Tier, ...], quantity: Decimal) -> tuple[Step, ...]:
-    steps: list[Step] = []
+def _tier_steps(tiers: tuple[Tier, ...] | tuple[RateTier, ...], quantity: Decimal) -> tuple[Step, ...]:
+    return tuple(
+        _step(f"tier {i + 1}", lower, tiers[i].up_to, units, tiers[i].unit_price, tiers[i].flat_fee)
+        for i, lower, units in walk(tiers, quantity)
+    )
+
+
+def _block_steps(tiers: tuple[BlockTier, ...], quantity: Decimal) -> tuple[Step, ...]:
+    return tuple(_block_step(i, tiers, units, lower) for i, lower, units in walk(tiers, quantity))
+
+
+def _block_step(i: int, tiers: tuple[BlockTier, ...], units: Decimal, lower: Decimal) -> Step:
+    tier = tiers[i]
+    label = f"tier {i + 1}, blocks of {tier.block_size:f}"
+    return _step(label, lower, tier.up_to, blocks(units, tier.block_size), tier.block_price, _ZERO)
+
+
+def walk(tiers: Sequence[AnyTier], quantity: Decimal) -> list[tuple[int, Decimal, Decimal]]:
+    """The tiers that a graduated `quantity` reaches, each as (position, lower bound, units in it); the first is always reached."""
+    reached: list[tuple[int, Decimal, Decimal]] = []
     lower = _ZERO
     for i, tier in enumerate(tiers):
-        upper = quantity if tier.up_to is None else min(quantity, tier.up_to)
-        steps.append(_step(f"tier {i + 1}", lower, tier.up_to, upper - lower, tier.unit_price, tier.flat_fee))
         if tier.up_to is None or quantity <= tier.up_to:
-            break
+            return [*reached, (i, lower, quantity - lower)]
+        reached.append((i, lower, tier.up_to - lower))
         lower = tier.up_to
-    return tuple(steps)
+    return reached
 
 
 def _package_steps(model: Package, quantity: Decimal) -> tuple[tuple[Step, ...], str]:

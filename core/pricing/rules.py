@@ -1,12 +1,14 @@
 """Price models as plain values, and their JSON form (one vocabulary in database, API and pages)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from typing import TypeVar
 
 from core.money import parse_decimal
 
 _ZERO = Decimal(0)
+T = TypeVar("T")
 
 
 class RuleError(ValueError):
@@ -25,6 +27,29 @@ class Tier:
     up_to: Decimal | None
     unit_price: Decimal = _ZERO
     flat_fee: Decimal = _ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class RateTier:
+    """As `Tier`, with a percentage of the amount in place of a unit price: `rate_percent` 2 is 2 %."""
+
+    up_to: Decimal | None
+    rate_percent: Decimal = _ZERO
+    flat_fee: Decimal = _ZERO
+
+    @property
+    def unit_price(self) -> Decimal:
+        """The rate as a price per unit of the amount."""
+        return self.rate_percent.scaleb(-2)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTier:
+    """As `Tier`, sold in blocks of `block_size` units for `block_price` each; a block begun is a block paid."""
+
+    up_to: Decimal | None
+    block_size: Decimal
+    block_price: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +100,29 @@ class Package:
     rounding: str = "up"
 
 
-PriceModel = Flat | PerUnit | Graduated | Volume | Stairstep | Package
+@dataclass(frozen=True, slots=True)
+class GraduatedPercentage:
+    """A percentage of an amount, the quantity in major units: each part at the rate of its tier; flat fees as in `Graduated`."""
+
+    tiers: tuple[RateTier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraduatedBlocks:
+    """Each tier's units in blocks of that tier; units past a bounded last tier cost nothing."""
+
+    tiers: tuple[BlockTier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBlocks:
+    """All units in blocks of the tier the total falls in; past a bounded last tier its blocks go on."""
+
+    tiers: tuple[BlockTier, ...]
+
+
+PriceModel = Flat | PerUnit | Graduated | Volume | Stairstep | Package | GraduatedPercentage | GraduatedBlocks | VolumeBlocks
+AnyTier = Tier | RateTier | BlockTier
 _NAMES: dict[type, str] = {
     Flat: "flat",
     PerUnit: "per_unit",
@@ -83,6 +130,9 @@ _NAMES: dict[type, str] = {
     Volume: "volume",
     Stairstep: "stairstep",
     Package: "package",
+    GraduatedPercentage: "graduated_percentage",
+    GraduatedBlocks: "graduated_blocks",
+    VolumeBlocks: "volume_blocks",
 }
 MODEL_NAMES = tuple(_NAMES.values())
 
@@ -106,13 +156,19 @@ def parse_model(data: Mapping[str, object]) -> PriceModel:
         case "per_unit":
             return PerUnit(_only_amount(rest, "unit_price"))
         case "graduated":
-            return Graduated(_only_tiers(rest))
+            return Graduated(_tiers(rest, _tier))
         case "volume":
-            return Volume(_only_tiers(rest))
+            return Volume(_tiers(rest, _tier))
         case "stairstep":
-            return Stairstep(_only_tiers(rest))
+            return Stairstep(_tiers(rest, _tier))
         case "package":
             return _package(rest)
+        case "graduated_percentage":
+            return GraduatedPercentage(_tiers(rest, _rate_tier))
+        case "graduated_blocks":
+            return GraduatedBlocks(_tiers(rest, _block_tier))
+        case "volume_blocks":
+            return VolumeBlocks(_tiers(rest, _block_tier))
         case _:
             raise RuleError("/model", f"must be one of {', '.join(MODEL_NAMES)}")
 
@@ -122,7 +178,7 @@ def to_json(model: PriceModel) -> dict[str, object]:
     return {"model": name_of(model), **_plain(model)}
 
 
-def _plain(value: PriceModel | Tier) -> dict[str, object]:
+def _plain(value: PriceModel | AnyTier) -> dict[str, object]:
     out: dict[str, object] = {}
     for field in fields(value):
         item = getattr(value, field.name)
@@ -139,42 +195,64 @@ def _only_amount(data: Mapping[str, object], key: str) -> Decimal:
     return _amount(data, key, "")
 
 
-def _only_tiers(data: Mapping[str, object]) -> tuple[Tier, ...]:
-    _only(data, {"tiers"}, "")
-    return _tiers(data.get("tiers"))
-
-
 def _package(data: Mapping[str, object]) -> Package:
     _only(data, {"package_size", "package_price", "free_units", "rounding"}, "")
-    size = _amount(data, "package_size", "")
-    if size == 0:
-        raise RuleError("/package_size", "must be more than 0")
+    size = _positive(data, "package_size", "")
     rounding = data.get("rounding", "up")
     if rounding not in ("up", "down"):
         raise RuleError("/rounding", 'must be "up" or "down"')
     return Package(size, _amount(data, "package_price", ""), _amount(data, "free_units", "", _ZERO), str(rounding))
 
 
-def _tiers(data: object) -> tuple[Tier, ...]:
-    if not isinstance(data, list) or not data:
+def _tiers(data: Mapping[str, object], parse: Callable[[Mapping[str, object], str, Decimal | None], T]) -> tuple[T, ...]:
+    """The tiers, each bound above the one before it, so that a gap or an overlap cannot be written down."""
+    _only(data, {"tiers"}, "")
+    items = data.get("tiers")
+    if not isinstance(items, list) or not items:
         raise RuleError("/tiers", "must be a list of at least one tier")
-    tiers: list[Tier] = []
-    for i, item in enumerate(data):
+    tiers: list[T] = []
+    lower = _ZERO
+    for i, item in enumerate(items):
         pointer = f"/tiers/{i}"
         if not isinstance(item, Mapping):
             raise RuleError(pointer, "must be an object")
-        _only(item, {"up_to", "unit_price", "flat_fee"}, pointer)
-        if "unit_price" not in item and "flat_fee" not in item:
-            raise RuleError(pointer, "must have a unit_price or a flat_fee")
         if "up_to" not in item:
             raise RuleError(f"{pointer}/up_to", "is missing; null means without end")
         up_to = None if item["up_to"] is None else _amount(item, "up_to", pointer)
-        if up_to is None and i < len(data) - 1:
+        if up_to is None and i < len(items) - 1:
             raise RuleError(f"{pointer}/up_to", "only the last tier may be without end")
-        if up_to is not None and up_to <= (tiers[-1].up_to or _ZERO if tiers else _ZERO):
+        if up_to is not None and up_to <= lower:
             raise RuleError(f"{pointer}/up_to", "must be more than the tier before it")
-        tiers.append(Tier(up_to, _amount(item, "unit_price", pointer, _ZERO), _amount(item, "flat_fee", pointer, _ZERO)))
+        tiers.append(parse(item, pointer, up_to))
+        lower = up_to or lower
     return tuple(tiers)
+
+
+def _tier(item: Mapping[str, object], pointer: str, up_to: Decimal | None) -> Tier:
+    return Tier(up_to, *_price_and_fee(item, pointer, "unit_price"))
+
+
+def _rate_tier(item: Mapping[str, object], pointer: str, up_to: Decimal | None) -> RateTier:
+    return RateTier(up_to, *_price_and_fee(item, pointer, "rate_percent"))
+
+
+def _price_and_fee(item: Mapping[str, object], pointer: str, price: str) -> tuple[Decimal, Decimal]:
+    _only(item, {"up_to", price, "flat_fee"}, pointer)
+    if price not in item and "flat_fee" not in item:
+        raise RuleError(pointer, f"must have a {price} or a flat_fee")
+    return _amount(item, price, pointer, _ZERO), _amount(item, "flat_fee", pointer, _ZERO)
+
+
+def _block_tier(item: Mapping[str, object], pointer: str, up_to: Decimal | None) -> BlockTier:
+    _only(item, {"up_to", "block_size", "block_price"}, pointer)
+    return BlockTier(up_to, _positive(item, "block_size", pointer), _amount(item, "block_price", pointer))
+
+
+def _positive(data: Mapping[str, object], key: str, pointer: str) -> Decimal:
+    value = _amount(data, key, pointer)
+    if value == 0:
+        raise RuleError(f"{pointer}/{key}", "must be more than 0")
+    return value
 
 
 def _amount(data: Mapping[str, object], key: str, pointer: str, default: Decimal | None = None) -> Decimal:

@@ -5,7 +5,7 @@ late usage and a repeated run are no cases of their own: each changes the terms 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
@@ -191,7 +191,7 @@ def due(
 def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> list[Segment]:
     """All segments of cycles that have begun by `as_of` and not ended by `since`."""
     found: list[Segment] = []
-    usage_at: dict[LineKey, int] = {}
+    last: dict[LineKey, int] = {}
     for term in terms:
         if term.start > as_of or not term.rules:
             continue
@@ -202,15 +202,16 @@ def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> lis
             if window.start >= window.end:
                 continue
             for rule in term.rules:
-                _add(found, usage_at, _segment(rule, term, cycle, window))
+                _add(found, last, _segment(rule, term, cycle, window))
     return found
 
 
 def _begun(term: Term, until: datetime, since: datetime | None) -> list[Period]:
-    start = term.start if since is None else max(term.start, since)
+    anchor = term.anchor
+    # a long cycle that is still open at `since` needs its terms from before `since` too, or their part would be given back
+    start = term.start if since is None else max(term.start, cycle_containing(anchor, since).start)
     if start > until:
         return []
-    anchor = term.anchor
     last = anchor.cycle(anchor.index(until))
     return [*cycles(anchor, start, last.start), last] if last.start > start else [last]
 
@@ -220,26 +221,20 @@ def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
     return Segment(LineKey(rule.id, cycle.start), rule, term.id, cycle, window, part, term.quantity, term.credit_unused)
 
 
-def _add(found: list[Segment], usage_at: dict[LineKey, int], segment: Segment) -> None:
-    """Append the segment, or let it continue the usage window that ends where it starts: a change of seats does not cut usage."""
-    if segment.rule.kind is Kind.USAGE:
-        at = usage_at.get(segment.key)
+def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> None:
+    """Append the segment. Usage, and what is never prorated, is not cut by a change of seats: it continues the adjoining segment."""
+    if segment.rule.kind is Kind.USAGE or segment.rule.prorate is Proration.NONE:
+        at = last.get(segment.key)
         if at is not None and found[at].window.end == segment.window.start:
-            found[at] = _with_window(segment, Period(found[at].window.start, segment.window.end))
+            found[at] = replace(found[at], window=Period(found[at].window.start, segment.window.end))
             return
-        usage_at[segment.key] = len(found)
+        last[segment.key] = len(found)
     found.append(segment)
 
 
 def _clip(segment: Segment, as_of: datetime) -> Segment:
-    end = min(segment.window.end, as_of)
-    return _with_window(segment, Period(segment.window.start, max(end, segment.window.start)))
-
-
-def _with_window(segment: Segment, window: Period) -> Segment:
-    return Segment(
-        segment.key, segment.rule, segment.term_id, segment.cycle, window, segment.fraction, segment.quantity, segment.credit_unused
-    )
+    start = segment.window.start
+    return replace(segment, window=Period(start, max(start, min(segment.window.end, as_of))))
 
 
 def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> Owed:
@@ -250,7 +245,7 @@ def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime
         parts: tuple[Part, ...] = (Part(tuple(group), quantity, WHOLE, price(rule.model, quantity)),)
     else:
         if rule.prorate is Proration.NONE:
-            group = group[:1]  # one whole price a cycle, whatever the number of terms
+            group = group[:1]  # one whole price a cycle, also when a pause cuts it
         quantity = group[-1].quantity
         parts = tuple(Part((s,), s.quantity, s.fraction, _shared(price(rule.model, s.quantity), s.fraction)) for s in group)
     amount = parts[0].amount

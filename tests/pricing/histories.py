@@ -7,7 +7,21 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from core.periods import Interval, calendar_anchor
-from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, Stairstep, Tier, Volume
+from core.pricing.rules import (
+    BlockTier,
+    Flat,
+    Graduated,
+    GraduatedBlocks,
+    GraduatedPercentage,
+    Package,
+    PerUnit,
+    PriceModel,
+    RateTier,
+    Stairstep,
+    Tier,
+    Volume,
+    VolumeBlocks,
+)
 from core.pricing.timeline import Kind, LineKey, Owed, Proration, Rule, Term, Timing, due, owed, segments
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,11 +31,27 @@ amounts = st.decimals("0", "5000", places=6)
 quantities = st.decimals("0", "30000", places=3)
 
 
+sizes = st.decimals("0.5", "1000", places=1)
+bounds = st.builds(
+    lambda inner, last: (*sorted(inner), last),
+    st.sets(st.decimals("0.001", "20000", places=3), max_size=4),
+    st.sampled_from([None, Decimal(20001)]),
+)
+
+
 @st.composite
 def tiers(draw: st.DrawFn) -> tuple[Tier, ...]:
-    bounds = sorted(draw(st.sets(st.decimals("0.001", "20000", places=3), max_size=4)))
-    last = draw(st.sampled_from([None, Decimal(20001)]))
-    return tuple(Tier(bound, draw(amounts), draw(amounts)) for bound in [*bounds, last])
+    return tuple(Tier(bound, draw(amounts), draw(amounts)) for bound in draw(bounds))
+
+
+@st.composite
+def rate_tiers(draw: st.DrawFn) -> tuple[RateTier, ...]:
+    return tuple(RateTier(bound, draw(st.decimals(0, 100, places=2)), draw(amounts)) for bound in draw(bounds))
+
+
+@st.composite
+def block_tiers(draw: st.DrawFn) -> tuple[BlockTier, ...]:
+    return tuple(BlockTier(bound, draw(sizes), draw(amounts)) for bound in draw(bounds))
 
 
 models: st.SearchStrategy[PriceModel] = st.one_of(
@@ -30,7 +60,10 @@ models: st.SearchStrategy[PriceModel] = st.one_of(
     st.builds(Graduated, tiers()),
     st.builds(Volume, tiers()),
     st.builds(Stairstep, tiers()),
-    st.builds(Package, st.decimals("0.5", "1000", places=1), amounts, st.decimals("0", "500", places=1), st.sampled_from(["up", "down"])),
+    st.builds(Package, sizes, amounts, st.decimals("0", "500", places=1), st.sampled_from(["up", "down"])),
+    st.builds(GraduatedPercentage, rate_tiers()),
+    st.builds(GraduatedBlocks, block_tiers()),
+    st.builds(VolumeBlocks, block_tiers()),
 )
 
 
@@ -92,13 +125,13 @@ class Life:
         return len(items)
 
 
-moments = st.integers(0, 14 * 30 * 24 * 60).map(lambda minutes: START + timedelta(minutes=minutes)) | st.integers(0, 420).map(
+moments = st.integers(0, 4 * 30 * 24 * 60).map(lambda minutes: START + timedelta(minutes=minutes)) | st.integers(0, 120).map(
     lambda days: START + timedelta(days=days)
 )
 actions = st.one_of(
     st.tuples(st.just("begin"), moments, st.sampled_from(PLANS), st.integers(0, 50).map(Decimal)),
     st.tuples(st.just("end"), moments),
-    st.tuples(st.just("usage"), st.integers(1, 14), st.decimals("-100", "30000", places=3)),
+    st.tuples(st.just("usage"), st.integers(1, 4), st.decimals("-100", "30000", places=3)),
     st.tuples(st.just("run"), moments),
     st.tuples(st.just("run"), moments),
 )

@@ -3,8 +3,23 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
-from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, Stairstep, Volume
+from core.pricing.rules import (
+    AnyTier,
+    BlockTier,
+    Flat,
+    Graduated,
+    GraduatedBlocks,
+    GraduatedPercentage,
+    Package,
+    PerUnit,
+    PriceModel,
+    RateTier,
+    Stairstep,
+    Volume,
+    VolumeBlocks,
+)
 from core.pricing.timeline import Kind, Proration, Rule, Term, Timing
 
 
@@ -20,19 +35,30 @@ def price(model: PriceModel, quantity: Decimal) -> Fraction:
             packages = max(q - Fraction(free), Fraction(0)) / Fraction(size)
             whole = packages.numerator // packages.denominator
             return Fraction(amount) * (whole + (1 if rounding == "up" and packages > whole else 0))
-        case Graduated(tiers):
-            bounds = [Fraction(0), *(Fraction(t.up_to) if t.up_to is not None else None for t in tiers)]
+        case Graduated() | GraduatedPercentage() | GraduatedBlocks():
+            bounds = [Fraction(0), *(Fraction(t.up_to) if t.up_to is not None else None for t in model.tiers)]
             total = Fraction(0)
-            for lower, upper, tier in zip(bounds, bounds[1:], tiers, strict=False):
+            for lower, upper, tier in zip(bounds, bounds[1:], model.tiers, strict=False):
                 assert lower is not None
                 inside = (q if upper is None else min(q, upper)) - lower
                 if inside > 0 or lower == 0:
-                    total += max(inside, Fraction(0)) * Fraction(tier.unit_price) + Fraction(tier.flat_fee)
+                    total += _tier_price(tier, max(inside, Fraction(0)))
             return total
-        case Volume(tiers) | Stairstep(tiers):
-            holding = [t for t in tiers if t.up_to is None or q <= Fraction(t.up_to)]
-            tier = holding[0] if holding else tiers[-1]
-            return Fraction(tier.flat_fee) + (q * Fraction(tier.unit_price) if isinstance(model, Volume) else 0)
+        case Volume() | VolumeBlocks():
+            return _tier_price(_holding(model.tiers, q), q)
+        case Stairstep():
+            return Fraction(_holding(model.tiers, q).flat_fee)
+
+
+def _holding(tiers: tuple, q: Fraction) -> Any:
+    return next((t for t in tiers if t.up_to is None or q <= Fraction(t.up_to)), tiers[-1])
+
+
+def _tier_price(tier: AnyTier, units: Fraction) -> Fraction:
+    if isinstance(tier, BlockTier):
+        return -(-units // Fraction(tier.block_size)) * Fraction(tier.block_price)
+    unit = Fraction(tier.rate_percent) / 100 if isinstance(tier, RateTier) else Fraction(tier.unit_price)
+    return units * unit + Fraction(tier.flat_fee)
 
 
 def minor(amount: Fraction, digits: int) -> int:
@@ -51,6 +77,8 @@ def owed_by_month(terms: list[Term], rule: Rule, start: datetime, end: datetime,
     """What `rule` owes for the UTC month [start, end); None if nothing is due yet. `usage` is the month's quantity."""
     windows = [(max(t.start, start), min(t.end or end, end), t) for t in terms if rule in t.rules]
     windows = [(a, b, t) for a, b, t in windows if a < b]
+    if rule.kind is Kind.USAGE or rule.prorate is Proration.NONE:
+        windows = _joined(windows)
     if rule.kind is Kind.USAGE or rule.timing is Timing.IN_ARREARS:
         windows = [(a, b, t) for a, b, t in windows if b <= as_of]
     else:
@@ -64,8 +92,37 @@ def owed_by_month(terms: list[Term], rule: Rule, start: datetime, end: datetime,
     return sum((price(rule.model, t.quantity) * _part(a, b, start, end, rule.prorate) for a, b, t in windows), Fraction(0))
 
 
+def _joined(windows: list[tuple[datetime, datetime, Term]]) -> list[tuple[datetime, datetime, Term]]:
+    out: list[tuple[datetime, datetime, Term]] = []
+    for a, b, term in windows:
+        if out and out[-1][1] == a:
+            out[-1] = (out[-1][0], b, out[-1][2])
+        else:
+            out.append((a, b, term))
+    return out
+
+
 def _part(a: datetime, b: datetime, start: datetime, end: datetime, policy: Proration) -> Fraction:
-    if policy is Proration.DAYS:
-        return Fraction(b.date().toordinal() - a.date().toordinal(), end.date().toordinal() - start.date().toordinal())
-    tick = timedelta(microseconds=1)
-    return Fraction((b - a) // tick, (end - start) // tick)
+    """A window over its month; what the named day counts mean, in the plainest words."""
+    match policy:
+        case Proration.DAYS:
+            return Fraction(b.date().toordinal() - a.date().toordinal(), end.date().toordinal() - start.date().toordinal())
+        case Proration.ACTUAL_DAYS_INCLUSIVE:
+            return Fraction(_days_touched(a, b), _days_touched(start, end))
+        case Proration.FIXED_30:
+            return Fraction(_fixed_days(a, b, 30), 30)
+        case Proration.FIXED_28:
+            return Fraction(_fixed_days(a, b, 28), 28)
+        case _:
+            tick = timedelta(microseconds=1)
+            return Fraction((b - a) // tick, (end - start) // tick)
+
+
+def _days_touched(a: datetime, b: datetime) -> int:
+    days = [a.date() + timedelta(days=n) for n in range(40)]
+    return sum(1 for day in days if datetime(day.year, day.month, day.day, tzinfo=UTC) < b)
+
+
+def _fixed_days(a: datetime, b: datetime, days_in_month: int) -> int:
+    until = days_in_month + 1 if (b.year, b.month) != (a.year, a.month) else min(b.day, days_in_month)
+    return until - min(a.day, days_in_month)

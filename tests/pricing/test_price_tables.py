@@ -24,6 +24,23 @@ TABLE = [
     ({"model": "package", **PACKAGE, "free_units": "100"}, [("100", "0"), ("101", "0.4"), ("1100", "0.4"), ("1100.5", "0.8")]),
     ({"model": "package", **PACKAGE, "rounding": "down"}, [("999", "0"), ("1000", "0.4"), ("1999", "0.4")]),
 ]
+TABLE += [
+    (
+        {"model": "graduated_percentage", "tiers": [{"up_to": "100", "rate_percent": "5"},
+                                                    {"up_to": None, "rate_percent": "2", "flat_fee": "10"}]},
+        [("0", "0"), ("50", "2.5"), ("100", "5"), ("150", "16")],
+    ),
+    (
+        {"model": "graduated_blocks", "tiers": [{"up_to": "1000", "block_size": "100", "block_price": "1"},
+                                                {"up_to": None, "block_size": "1000", "block_price": "1"}]},
+        [("0", "0"), ("1", "1"), ("1000", "10"), ("1001", "11"), ("5325", "15")],
+    ),
+    (
+        {"model": "volume_blocks", "tiers": [{"up_to": "1000", "block_size": "100", "block_price": "10"},
+                                             {"up_to": None, "block_size": "100", "block_price": "1"}]},
+        [("0", "0"), ("950", "100"), ("1001", "11"), ("2000", "20")],
+    ),
+]  # fmt: skip
 ROWS = [(model, quantity, amount) for model, rows in TABLE for quantity, amount in rows]
 
 
@@ -89,6 +106,9 @@ def test_volume_price_goes_on_past_a_bounded_last_tier() -> None:
         ({"model": "volume", "tiers": [{"up_to": "5", "unit_price": "1"}, {"up_to": "5", "unit_price": "1"}]}, "/tiers/1/up_to"),
         ({"model": "volume", "tiers": [{"up_to": "5", "unit_price": "1"}, {"up_to": None, "unit_price": "x"}]}, "/tiers/1/unit_price"),
         ({"model": "volume", "tiers": [{"up_to": None, "price": "1", "flat_fee": "1"}]}, "/tiers/0/price"),
+        ({"model": "graduated_percentage", "tiers": [{"up_to": None, "unit_price": "1"}]}, "/tiers/0/unit_price"),
+        ({"model": "graduated_blocks", "tiers": [{"up_to": None, "block_size": "0", "block_price": "1"}]}, "/tiers/0/block_size"),
+        ({"model": "volume_blocks", "tiers": [{"up_to": None, "block_size": "1"}]}, "/tiers/0/block_price"),
         ({"model": "package", "package_size": "0", "package_price": "1"}, "/package_size"),
         ({"model": "package", "package_size": "10", "package_price": "1", "rounding": "sideways"}, "/rounding"),
     ],
