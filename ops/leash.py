@@ -30,6 +30,11 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def follow_parent(stop: signal.Signals) -> None:
+    """Send ourselves `stop` when the process that started us ends."""
+    _prctl(PR_SET_PDEATHSIG, int(stop))
+
+
 def _prctl(option: int, value: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
@@ -38,6 +43,7 @@ def _prctl(option: int, value: int) -> None:
 def main(argv: list[str]) -> None:
     """Become the command; exit at once when the parent died before the leash was on."""
     parent, stop, user, *words = argv
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor waits for signals with all of them blocked
     if user:
         entry = pwd.getpwnam(user)
         os.initgroups(user, entry.pw_gid)

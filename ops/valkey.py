@@ -24,10 +24,14 @@ def arguments(directory: Path, port: int) -> list[str]:
 
 
 def start(directory: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start a server whose data live in `directory` and wait until it answers."""
+    """Start a server whose data live in `directory` and wait until it answers; RuntimeError when it does not."""
     with log.open("ab") as out:
         process = subprocess.Popen(arguments(directory, port), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
-    wait(url(port), process)
+    end = time.monotonic() + START_SECONDS_MAX
+    while not answers(url(port)):
+        if time.monotonic() > end or process.poll() is not None:
+            raise RuntimeError(f"Valkey in {directory} does not answer:\n{log.read_text()[-2000:]}")
+        time.sleep(0.02)
     return process
 
 
@@ -36,15 +40,10 @@ def url(port: int, database: int = 0) -> str:
     return f"redis://127.0.0.1:{port}/{database}"
 
 
-def wait(address: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Return once the server answers PING and has loaded its file; RuntimeError after half a minute or when it ended."""
-    end = time.monotonic() + START_SECONDS_MAX
-    with redis.Redis.from_url(address) as client:
-        while True:
-            try:
-                client.ping()
-                return
-            except redis.RedisError as error:
-                if time.monotonic() > end or (process is not None and process.poll() is not None):
-                    raise RuntimeError(f"Valkey at {address} does not answer: {error}") from error
-            time.sleep(0.02)
+def answers(address: str) -> bool:
+    """Whether the server answers PING, which it does once it has loaded its file."""
+    with redis.Redis.from_url(address, socket_timeout=5) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False

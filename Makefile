@@ -1,0 +1,47 @@
+# The commands of this repository. Each is one line of Python; `make help` lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PY := .venv/bin/python
+VALUEVERSE := $(PY) -m ops.cli
+
+.PHONY: help run setup setup-test test lint verify trace golden bench simulate requirements
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+run: setup ## Start the whole product: make run [PORT=8000] [VALUEVERSE_HOME=var]; Ctrl-C stops it
+	@$(PY) -m ops.stack
+
+setup:
+	@$(PYTHON) -m ops.setup run
+
+setup-test:
+	@$(PYTHON) -m ops.setup test
+
+test: setup-test ## Prove it: lint, types, import rules, then every test
+	@$(VALUEVERSE) test
+
+lint: setup-test ## Style, types and import rules
+	@$(VALUEVERSE) lint
+
+verify: setup ## Check the invariants of the running product's database; exit 1 when one is broken
+	@$(VALUEVERSE) verify
+
+trace: setup ## Bill a usage trace from first event to paid invoice: make trace [CSV=path]
+	@$(VALUEVERSE) trace $(if $(CSV),--csv "$(CSV)")
+
+golden: setup ## Run case files through the pure kernel: make golden CASES=DIR
+	@$(VALUEVERSE) golden "$(CASES)"
+
+bench: setup ## Measure everything; JSON lines. make bench-NAME measures one
+	@$(VALUEVERSE) bench
+
+bench-%: setup
+	@$(VALUEVERSE) bench $*
+
+simulate: setup ## Drive random customers through random months and check every invariant
+	@$(VALUEVERSE) simulate
+
+requirements: ## Pin the requirements anew from pyproject.toml
+	@$(PYTHON) -m ops.setup test
+	@$(VALUEVERSE) requirements
