@@ -82,7 +82,8 @@ RULES = (
     Rule(
         "V4-credit-used",
         "what is left of a credit is its amount less what invoices used",
-        """SELECT format('credit %s: %s left of %s, %s used', c.id, c.remaining_minor, c.amount_minor, coalesce(sum(a.amount_minor), 0)) AS what
+        """SELECT format('credit %s: %s left of %s, %s used',
+                         c.id, c.remaining_minor, c.amount_minor, coalesce(sum(a.amount_minor), 0)) AS what
              FROM account_credits c
              LEFT JOIN (SELECT a.account_credit_id, a.amount_minor FROM credit_applications a
                           JOIN invoices i ON i.id = a.invoice_id AND i.status <> 'void') a ON a.account_credit_id = c.id
@@ -91,7 +92,8 @@ RULES = (
     Rule(
         "V5-charged-once",
         "a price is charged at most once per subscription and cycle; later differences are adjustments",
-        """SELECT format('subscription %s, price %s, cycle from %s is charged on %s invoices', l.subscription_id, l.code, l.cycle_start, count(*)) AS what
+        """SELECT format('subscription %s, price %s, cycle from %s is charged on %s invoices',
+                         l.subscription_id, l.code, l.cycle_start, count(*)) AS what
              FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
             WHERE l.kind = 'charge' AND l.pricing_rule_id IS NOT NULL AND i.status <> 'void'
             GROUP BY l.subscription_id, l.pricing_rule_id, l.code, l.cycle_start HAVING count(*) > 1""",
@@ -115,7 +117,8 @@ RULES = (
     Rule(
         "V7-lines-sum",
         "the subtotal of an invoice is the sum of its lines",
-        """SELECT format('invoice %s: subtotal %s, lines %s', coalesce(i.invoice_number, i.id::text), i.subtotal_minor, coalesce(sum(l.amount_minor), 0)) AS what
+        """SELECT format('invoice %s: subtotal %s, lines %s', coalesce(i.invoice_number, i.id::text),
+                         i.subtotal_minor, coalesce(sum(l.amount_minor), 0)) AS what
              FROM invoices i LEFT JOIN invoice_lines l ON l.invoice_id = i.id
             GROUP BY i.id HAVING i.subtotal_minor <> coalesce(sum(l.amount_minor), 0)""",
     ),
