@@ -217,7 +217,7 @@ def codes() -> list[str]:
 
 
 def _violations(session: Session, rule: Rule) -> Iterator[str]:
-    limited = f"SELECT what FROM ({rule.sql}) violations LIMIT {ROWS_MAX}"  # noqa: S608 - constants of this module
+    limited = f"SELECT what FROM ({rule.sql}) violations LIMIT {ROWS_MAX}"
     yield from session.scalars(text(limited))
 
 
