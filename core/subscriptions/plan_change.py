@@ -1,0 +1,138 @@
+"""Changing plan or quantity: the timeline it would make, and making it so. Billing the difference follows from the timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy.orm import Session
+
+from core import audit, jobs
+from core.audit import Actor
+from core.catalog.models import PlanVersion
+from core.errors import Conflict, FieldError, Invalid
+from core.pricing.terms import Term
+from core.pricing.timeline import current_cycle
+from core.subscriptions import spans as timelines
+from core.subscriptions import timeline
+from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus
+from core.subscriptions.queries import locked
+from core.subscriptions.spans import Span
+from core.subscriptions.status import bill_from, show
+
+AHEAD_DAYS_MAX = 366
+CHANGEABLE = {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE}
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledChange:
+    """A plan change that has not come to pass yet."""
+
+    effective_at: datetime
+    version: PlanVersion
+    quantity: Decimal
+
+
+def effective_at(subscription: Subscription, when: str | datetime, *, at: datetime) -> datetime:
+    """The instant `when` (now, period_end, or an instant ahead) means for this subscription; Invalid with the pointer /when."""
+    if when == "now":
+        return at
+    if when == "period_end":
+        cycle = current_cycle(timeline.terms(timeline.spans(subscription)), as_of=at)
+        return at if cycle is None else cycle.end
+    if isinstance(when, datetime) and when.tzinfo is not None and at < when <= at + timedelta(days=AHEAD_DAYS_MAX):
+        return when
+    detail = f"must be now, period_end or an instant with a time zone within the next {AHEAD_DAYS_MAX} days"
+    raise Invalid("The plan cannot change then.", errors=(FieldError("/when", detail),))
+
+
+def proposed_terms(
+    subscription: Subscription, to_version: PlanVersion, quantity: Decimal | None, effective_at: datetime
+) -> tuple[Term, ...]:
+    """The timeline as it would be with the change; nothing is saved. `quantity` None keeps the present one. Errors as `apply`."""
+    return timeline.terms(_changed(subscription, to_version, quantity, effective_at))
+
+
+def apply(
+    session: Session,
+    subscription: Subscription,
+    *,
+    to: PlanVersion,
+    at: datetime,
+    actor: Actor,
+    quantity: Decimal | None = None,
+    effective_at: datetime | None = None,
+) -> Subscription:
+    """Let `to` and `quantity` hold from `effective_at` (default `at`); a change planned for later is replaced.
+
+    Invalid when nothing would change or the currency differs, Conflict when the subscription is paused, ended, or was changed after
+    `effective_at`.
+    """
+    subscription = locked(session, subscription)
+    effective = effective_at or at
+    before = _running(timeline.spans(subscription), effective)
+    if any(effective < span.start <= at for span in timeline.spans(subscription)):
+        raise Conflict("The subscription was changed in the meantime.", code="changed_meanwhile")
+    timeline.store(session, subscription, _changed(subscription, to, quantity, effective))
+    planned = timeline.spans(subscription)
+    show(subscription, planned, as_of=at)
+    bill_from(subscription, planned, changed_at=effective, at=at)
+    audit.record(
+        session,
+        actor,
+        "subscription.plan_changed" if effective <= at else "subscription.plan_change_scheduled",
+        subscription,
+        at=at,
+        before={"plan": before.version.plan.code, "version": before.version.version, "quantity": before.quantity},
+        after={"plan": to.plan.code, "version": to.version, "quantity": before.quantity if quantity is None else quantity},
+        effective_at=effective,
+    )
+    jobs.enqueue(session, "bill_subscription", subscription.id)
+    return subscription
+
+
+def scheduled_change(subscription: Subscription, *, at: datetime) -> ScheduledChange | None:
+    """The next planned change of plan or quantity."""
+    span = timelines.scheduled(timeline.spans(subscription), at)
+    return None if span is None else ScheduledChange(span.start, span.version, span.quantity)
+
+
+def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
+    """Take the planned change back; Conflict when there is none."""
+    subscription = locked(session, subscription)
+    planned = timeline.spans(subscription)
+    change = timelines.scheduled(planned, at)
+    if change is None:
+        raise Conflict("No plan change is planned.", code="no_scheduled_change")
+    timeline.store(session, subscription, timelines.unscheduled(planned, at, AnchorMode(subscription.anchor_mode)))
+    planned = timeline.spans(subscription)
+    show(subscription, planned, as_of=at)
+    bill_from(subscription, planned, changed_at=None, at=at)
+    audit.record(
+        session, actor, "subscription.plan_change_undone", subscription, at=at, plan=change.version.plan.code, effective_at=change.start
+    )
+    return subscription
+
+
+def _changed(subscription: Subscription, to: PlanVersion, quantity: Decimal | None, effective: datetime) -> tuple[Span, ...]:
+    if subscription.status not in CHANGEABLE:
+        raise Conflict(f"The plan of a subscription that is {subscription.status} cannot change.", code="not_changeable")
+    if to.plan.currency != subscription.currency:
+        detail = f"the plan is in {to.plan.currency}, the subscription in {subscription.currency}"
+        raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
+    spans = timeline.spans(subscription)
+    running = _running(spans, effective)
+    wanted = running.quantity if quantity is None else quantity
+    planned = timelines.scheduled(spans, effective)
+    if (running.version.id, running.quantity) == (to.id, wanted) and planned is None:
+        detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
+        raise Invalid("Nothing would change.", errors=(FieldError("/plan", detail),))
+    return timelines.changed(spans, version=to, quantity=wanted, at=effective, mode=AnchorMode(subscription.anchor_mode))
+
+
+def _running(spans: tuple[Span, ...], at: datetime) -> Span:
+    running = next((span for span in spans if span.contains(at)), None)
+    if running is None:
+        raise Conflict("The subscription does not run at that time.", code="not_running")
+    return running

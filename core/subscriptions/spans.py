@@ -1,0 +1,137 @@
+"""A subscription's terms as plain values, and what each change makes of them. Pure: every function returns a new timeline.
+
+A subscription begins with the local day of its start: that day counts in full, so that the first period of an anniversary is a whole one.
+A trial of n days covers n local days, the first one included. A plan change holds from its exact instant.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from core.catalog.models import PlanVersion
+from core.periods import Anchor, Interval, anniversary_anchor, calendar_anchor, local_date, midnight
+from core.subscriptions.models import AnchorMode
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start` up to `end` (None: open) this version and quantity hold. `id` is the stored row's, None before it is stored."""
+
+    start: datetime
+    end: datetime | None
+    version: PlanVersion
+    quantity: Decimal
+    is_trial: bool
+    anchor: Anchor
+    id: uuid.UUID | None = None
+
+    def contains(self, at: datetime) -> bool:
+        """Whether the span holds at the instant."""
+        return self.start <= at and (self.end is None or at < self.end)
+
+
+def opening(
+    version: PlanVersion,
+    *,
+    start: datetime,
+    timezone: str,
+    mode: AnchorMode,
+    quantity: Decimal,
+    trial_days: int,
+    not_before: datetime | None = None,
+) -> tuple[Span, ...]:
+    """The timeline of a new subscription; `not_before` is where an earlier one ended on the same day."""
+    day = local_date(start, timezone)
+    begin = midnight(day, timezone)
+    paid_from = midnight(day + timedelta(days=trial_days), timezone)
+    if not_before is not None:
+        begin, paid_from = max(begin, not_before), max(paid_from, not_before)
+    paid = Span(paid_from, None, version, quantity, False, anchored(version, mode, paid_from, timezone))
+    return (Span(begin, paid_from, version, quantity, True, paid.anchor), paid) if paid_from > begin else (paid,)
+
+
+def anchored(version: PlanVersion, mode: AnchorMode, at: datetime, timezone: str) -> Anchor:
+    """The cycles of `version` for a term that begins at `at`."""
+    make = calendar_anchor if mode is AnchorMode.CALENDAR else anniversary_anchor
+    return make(Interval(version.billing_period), version.interval_count, at, timezone)
+
+
+def ended(spans: Sequence[Span], at: datetime) -> tuple[Span, ...]:
+    """Nothing holds from `at` on."""
+    return tuple(_cut(span, at) for span in spans if span.start < at)
+
+
+def reopened(spans: Sequence[Span], mode: AnchorMode) -> tuple[Span, ...]:
+    """The end is taken back: the last span goes on, and what follows a trial follows again."""
+    last = spans[-1]
+    if not last.is_trial:
+        return (*spans[:-1], replace(last, end=None))
+    return (*spans, _after_trial(last, mode, None))
+
+
+def changed(spans: Sequence[Span], *, version: PlanVersion, quantity: Decimal, at: datetime, mode: AnchorMode) -> tuple[Span, ...]:
+    """From `at` on, `version` and `quantity` hold; what was planned for later gives way, the end and a running trial stay.
+
+    The cycles go on as they were when the new version has the same billing period, else they begin anew at `at`.
+    """
+    end, trial_ends = spans[-1].end, trial_end(spans)
+    before = ended(spans, at)
+    running = next((span for span in spans if span.contains(at)), spans[-1])
+    if trial_ends is not None and at < trial_ends:
+        trial = Span(at, trial_ends, version, quantity, True, running.anchor)
+        rest = () if end is not None and end <= trial_ends else (_after_trial(trial, mode, end),)
+        return (*before, trial, *rest)
+    same_cycles = (running.anchor.interval, running.anchor.count) == (version.billing_period, version.interval_count)
+    anchor = running.anchor if same_cycles else anchored(version, mode, at, running.anchor.timezone)
+    return (*before, Span(at, end, version, quantity, False, anchor))
+
+
+def unscheduled(spans: Sequence[Span], at: datetime, mode: AnchorMode) -> tuple[Span, ...]:
+    """What was planned for after `at` gives way to what holds at `at`; the end and a running trial stay."""
+    end = spans[-1].end
+    kept = [span for span in spans if span.start <= at]
+    last = kept[-1]
+    if not last.is_trial:
+        return (*kept[:-1], replace(last, end=end))
+    trial = replace(last, end=trial_end(spans))
+    rest = () if end is not None and trial.end is not None and end <= trial.end else (_after_trial(trial, mode, end),)
+    return (*kept[:-1], trial, *rest)
+
+
+def resumed(spans: Sequence[Span], at: datetime) -> tuple[Span, ...]:
+    """After a pause: the version, quantity and cycles of before hold again from `at`."""
+    last = spans[-1]
+    start = at if last.end is None else max(at, last.end)
+    return (*spans, replace(last, start=start, end=None, id=None))
+
+
+def scheduled(spans: Sequence[Span], at: datetime) -> Span | None:
+    """The next span after `at` that changes plan version or quantity, if one is planned."""
+    before = None
+    for span in spans:
+        if span.start > at and before is not None and (before.version.id, before.quantity) != (span.version.id, span.quantity):
+            return span
+        before = span
+    return None
+
+
+def trial_end(spans: Sequence[Span]) -> datetime | None:
+    """Where the trial ends; None without a trial."""
+    ends = [span.end for span in spans if span.is_trial and span.end is not None]
+    return max(ends) if ends else None
+
+
+def _cut(span: Span, at: datetime) -> Span:
+    return replace(span, end=at) if span.end is None or span.end > at else span
+
+
+def _after_trial(trial: Span, mode: AnchorMode, end: datetime | None) -> Span:
+    start = trial.end
+    if start is None:
+        raise ValueError("a trial has an end")
+    anchor = anchored(trial.version, mode, start, trial.anchor.timezone)
+    return Span(start, end, trial.version, trial.quantity, False, anchor)

@@ -1,0 +1,82 @@
+"""What a subscription's row says about its timeline: status, plan, current period, when it is looked at next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core import audit
+from core.audit import SYSTEM, Actor
+from core.errors import InvalidTransition
+from core.pricing.timeline import current_cycle, next_due
+from core.subscriptions import timeline
+from core.subscriptions.models import TRANSITIONS, Subscription, SubscriptionStatus
+from core.subscriptions.spans import Span
+
+Status = SubscriptionStatus
+
+
+def move(
+    session: Session, subscription: Subscription, to: SubscriptionStatus, *, at: datetime, actor: Actor, reason: str | None = None
+) -> None:
+    """Change the status and record it; InvalidTransition where TRANSITIONS has no such move. Moving to the present status is nothing."""
+    audit.record_all(session, _moved(subscription, to, at=at, actor=actor, reason=reason))
+
+
+def advance(session: Session, subscriptions: Iterable[Subscription], *, as_of: datetime, actor: Actor = SYSTEM) -> None:
+    """Let time pass: what the timelines say at `as_of` becomes status, plan, current period and the next instant to look at it.
+
+    Billing calls it once everything due by `as_of` is on invoices. Rows are locked by the caller.
+    """
+    facts: list[dict[str, Any]] = []
+    for subscription in subscriptions:
+        spans = timeline.spans(subscription)
+        facts += _move_by_time(subscription, as_of, actor)
+        show(subscription, spans, as_of=as_of)
+        subscription.next_bill_at = next_due(timeline.terms(spans), after=as_of)
+    audit.record_all(session, facts)
+
+
+def show(subscription: Subscription, spans: tuple[Span, ...], *, as_of: datetime) -> None:
+    """Set the snapshot columns from the timeline: plan, trial end, current period."""
+    running = next((span for span in spans if span.contains(as_of)), None)
+    if running is None:
+        return
+    subscription.plan = running.version.plan
+    cycle = current_cycle(timeline.terms([running]), as_of=as_of)
+    if cycle is not None:
+        first = min(span.start for span in spans if not span.is_trial or span is running)
+        end = subscription.ends_at
+        subscription.current_period_start = max(cycle.start, first)
+        subscription.current_period_end = cycle.end if end is None else min(cycle.end, end)
+
+
+def bill_from(subscription: Subscription, spans: tuple[Span, ...], *, changed_at: datetime | None, at: datetime) -> None:
+    """Set when billing must look at the subscription again after a change that holds from `changed_at` (None: from later than `at`)."""
+    waiting = subscription.next_bill_at
+    if waiting is not None and waiting <= at:
+        return
+    past = changed_at is not None and changed_at <= at
+    subscription.next_bill_at = changed_at if past else next_due(timeline.terms(spans), after=at)
+
+
+def _move_by_time(subscription: Subscription, as_of: datetime, actor: Actor) -> list[dict[str, Any]]:
+    status = Status(subscription.status)
+    if status is not Status.CANCELED and subscription.ends_at is not None and subscription.ends_at <= as_of:
+        return _moved(subscription, Status.CANCELED, at=subscription.ends_at, actor=actor, reason="the subscription has ended")
+    if status is Status.TRIALING and subscription.trial_end is not None and subscription.trial_end <= as_of:
+        return _moved(subscription, Status.ACTIVE, at=subscription.trial_end, actor=actor, reason="the trial has ended")
+    return []
+
+
+def _moved(subscription: Subscription, to: SubscriptionStatus, *, at: datetime, actor: Actor, reason: str | None) -> list[dict[str, Any]]:
+    before = Status(subscription.status)
+    if before is to:
+        return []
+    if to not in TRANSITIONS[before]:
+        raise InvalidTransition(f"A subscription that is {before} cannot become {to}.")
+    subscription.status = to
+    return [audit.entry(actor, f"subscription.{to}", subscription, at=at, reason=reason, before=before)]
