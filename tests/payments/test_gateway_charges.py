@@ -210,7 +210,7 @@ def test_a_bank_that_asks_when_nobody_is_there_and_the_confirmation_later(
     there = gateway.confirm(asked.provider_id, payment_method=method, return_url="http://127.0.0.1:9/back?invoice=7", idempotency_key=uid())
     assert there.status is ChargeStatus.REQUIRES_ACTION
     assert there.next_action_url is not None
-    assert "ending 3184" in requests.get(there.next_action_url, timeout=5).text
+    assert "A payment of 212.12 EUR with the card ending 3184" in requests.get(there.next_action_url, timeout=5).text
     back = requests.post(there.next_action_url, data={"answer": "yes"}, allow_redirects=False, timeout=5)
     assert back.headers["Location"].startswith("http://127.0.0.1:9/back?invoice=7&payment_intent=")
     assert gateway.retrieve_charge(asked.provider_id).status is ChargeStatus.SUCCEEDED
@@ -314,3 +314,25 @@ def test_money_entered_by_hand_is_recorded_the_same_way_twice() -> None:
     assert not manual.automatic
     with pytest.raises(Invalid):
         manual.create_setup_intent(customer="org", idempotency_key="k")
+
+
+def test_through_a_storm_every_attempt_is_charged_exactly_once(
+    gateway: StripeGateway, provider: ProviderFake, customer: str, card: str
+) -> None:
+    for every, mode in ((3, "charge_then_drop"), (4, "charge_then_500"), (5, "drop_before_charge"), (6, "429")):
+        provider.mode(mode, customer=customer, every=every)
+
+    def collect(attempt: str) -> ChargeOutcome:
+        for _ in range(10):
+            outcome = charge(gateway, customer, card, attempt, 700)
+            if outcome.status is ChargeStatus.UNKNOWN:
+                outcome = gateway.find_charge(attempt, customer=customer) or outcome
+            if outcome.status is not ChargeStatus.UNKNOWN:
+                return outcome
+        raise AssertionError(f"attempt {attempt} was never resolved")
+
+    attempts = [uid() for _ in range(100)]
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(collect, attempts))
+    assert {outcome.status for outcome in outcomes} == {ChargeStatus.SUCCEEDED}
+    assert sorted(charged(provider, customer)) == sorted((attempt, 700, "eur") for attempt in attempts)

@@ -1,5 +1,7 @@
 """The provider's hosted pages, for a person in a browser: choose a test card, and confirm with the bank. No JavaScript."""
 
+from decimal import Decimal
+
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -7,11 +9,12 @@ from tests.fakes.provider import cards
 from tests.fakes.provider.context import store
 from tests.fakes.provider.customers import make_payment_method
 from tests.fakes.provider.errors import ApiError, declined
-from tests.fakes.provider.payments import settle
+from tests.fakes.provider.payments import ONE_ZERO, settle
 from tests.fakes.provider.setups import complete_session, confirm_setup, current_session, failed_setup, save_setup
 from tests.fakes.provider.store import Object
 
 bp = Blueprint("pages", __name__, url_prefix="/hosted", template_folder="templates")
+NO_DECIMALS = set("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split())  # noqa: SIM905 - a table to read
 
 
 @bp.get("/setup/<identity>")
@@ -64,7 +67,7 @@ def show_bank(identity: str) -> Response:
     if intent is None or intent["object"] not in ("setup_intent", "payment_intent") or intent["status"] != "requires_action":
         return Response(render_template("closed.html", message="Your bank has nothing to ask you here."), 410)
     card = store().get("payment_method", intent["payment_method"])["card"]
-    return Response(render_template("bank.html", intent=intent, card=card))
+    return Response(render_template("bank.html", amount=_shown(intent), card=card, address=request.path))
 
 
 @bp.post("/confirm/<identity>")
@@ -89,6 +92,15 @@ def _settle_setup(intent: Object, confirmed: bool) -> Object:
         return save_setup(intent, store().get("payment_method", intent["payment_method"]), confirmed=True)
     refused = declined("setup_intent_authentication_failure", "Your bank could not confirm that it is you. The card was not saved.")
     return failed_setup(intent, refused)
+
+
+def _shown(intent: Object) -> str | None:
+    """The amount as a person reads it; None when nothing is charged."""
+    if intent["object"] != "payment_intent":
+        return None
+    currency = str(intent["currency"]).upper()
+    digits = 0 if currency in NO_DECIMALS else 3 if currency.lower() in ONE_ZERO else 2
+    return f"{Decimal(intent['amount']).scaleb(-digits):,f} {currency}"
 
 
 def _choice(session: Object, problem: str | None = None, status: int = 200) -> Response:
