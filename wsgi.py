@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from core import config, jobs, logs
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
-from web import assets, csp, filters, htmx, requests, shell
+from web import assets, auth, csp, csrf, errors, filters, htmx, requests, shell
 
 ROOT = Path(__file__).resolve().parent
 FORM_BYTES_MAX = 1024 * 1024
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if dramatiq.broker.global_broker is None:
         jobs.connect(settings.redis_url)
     db.init_app(app)
-    for part in (requests, csp, htmx, filters, assets, shell):
+    for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)
     _add_probes(app)

@@ -29,6 +29,8 @@ class Seller:
     address_lines: tuple[str, ...] = ("Torstraße 140", "10119 Berlin", "Germany")
     country: str = "DE"
     vat_id: str = "DE811907980"
+    brand: str = "Northlight AI"
+    """What customers call the seller: on pages and in mail."""
     register_entry: str = "Amtsgericht Charlottenburg HRB 218842 B"
     managing_directors: str = "Mara Lindqvist"
     email: str = "billing@northlight.example"
@@ -178,6 +180,7 @@ SELLER_VARIABLES = {
     "legal_name": "SELLER_LEGAL_NAME",
     "country": "SELLER_COUNTRY",
     "vat_id": "SELLER_VAT_ID",
+    "brand": "SELLER_BRAND",
     "register_entry": "SELLER_REGISTER_ENTRY",
     "managing_directors": "SELLER_MANAGING_DIRECTORS",
     "email": "SELLER_EMAIL",

@@ -21,10 +21,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, MetaData, Numeric, String, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from core import jobs
+from core.errors import BillingError, Conflict, Invalid, Unavailable
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -100,6 +102,20 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OperationalError) and (
         error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE | {None}
     )
+
+
+def as_billing_error(error: BaseException) -> BillingError | None:
+    """What the database's refusal means to a caller: gone (503), a value no column takes (422), a rule broken in a race (409).
+
+    None for anything that is not the database's, and for a broken statement, which is a fault of ours.
+    """
+    if isinstance(error, (OperationalError, PoolTimeout)):
+        return Unavailable("The database is not answering. Nothing was changed; repeat the request.")
+    if isinstance(error, DataError):
+        return Invalid("A value is outside what can be stored.")
+    if isinstance(error, IntegrityError):
+        return Conflict("Another request changed this at the same moment. Read it again and repeat.")
+    return None
 
 
 @contextmanager
