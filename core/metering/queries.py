@@ -1,0 +1,247 @@
+"""What metering answers: sums for invoices, summaries for people, events behind a number, and how fresh it all is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, and_, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from core.errors import FieldError, Invalid, NotFound
+from core.metering.models import (
+    Metric,
+    usage_batch_results,
+    usage_batches,
+    usage_event_names,
+    usage_events,
+    usage_pending,
+    usage_quarantine,
+    usage_rejections,
+)
+from core.metering.sums import Window, measure, organizations
+
+PAGE_MAX = 1_000
+Wanted = tuple[uuid.UUID | str, uuid.UUID | str, datetime, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Everything accepted before `counted_up_to` is in the sums. `backlog` is in events."""
+
+    counted_up_to: datetime
+    behind_seconds: float
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One counted event. `id` is its batch and its position in the request."""
+
+    id: str
+    event_name: str
+    timestamp: datetime
+    received_at: datetime
+    quantity: Decimal
+    idempotency_key: str
+    properties: dict[str, Any]
+    subscription_id: uuid.UUID | None
+    unit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One refused event. `event` is the JSON as it was sent, cut at 8 KiB."""
+
+    id: int
+    received_at: datetime
+    organization_id: uuid.UUID | None
+    api_key_id: uuid.UUID | None
+    batch_id: int | None
+    index: int
+    code: str
+    pointer: str
+    detail: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of one request. `status` is pending, counted or quarantined; duplicates and conflicts are positions in the request."""
+
+    id: int
+    received_at: datetime
+    status: str
+    accepted: int
+    rejected: int
+    counted: int
+    duplicates: tuple[int, ...]
+    conflicts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of rows and the cursor of the next one (None: this was the last)."""
+
+    rows: list[Any]
+    next_cursor: str | None
+
+
+def usage_sums(session: Session, wanted: Collection[Wanted]) -> dict[Wanted, Decimal]:
+    """The quantity of each (organization id, metric id, start, end), half-open; 0 where nothing was counted.
+
+    A handful of statements whatever the number of windows; any aggregation; windows need not begin on the hour.
+    """
+    questions = list(wanted)
+    windows = [Window(_uuid(organization), _uuid(metric), start, end) for organization, metric, start, end in questions]
+    usages = measure(session, windows)
+    return {question: usage[""].quantity if usage else Decimal(0) for question, usage in zip(questions, usages, strict=True)}
+
+
+def freshness(session: Session, organization_id: uuid.UUID | None, *, at: datetime) -> Freshness:
+    """How far counting has come, in real time `at`; for one organization (platform requests included) or, with None, for all."""
+    mine = or_(usage_pending.c.organization_id == organization_id, usage_pending.c.organization_id.is_(None))
+    query = select(func.min(usage_pending.c.received_at), func.coalesce(func.sum(usage_pending.c.events), 0))
+    oldest, backlog = session.execute(query.where(mine) if organization_id else query).one()
+    counted_up_to = oldest or at
+    return Freshness(counted_up_to, max(0.0, (at - counted_up_to).total_seconds()), int(backlog))
+
+
+def pending_before(session: Session, instant: datetime) -> bool:
+    """Whether anything accepted before `instant` (real time, not a test clock's) is not counted yet."""
+    return bool(session.scalar(select(select(usage_pending.c.batch_id).where(usage_pending.c.received_at < instant).exists())))
+
+
+def batch(session: Session, organization_id: uuid.UUID | None, batch_id: int) -> Batch:
+    """What became of a request; `organization_id` None (a platform key) sees every batch. Raises NotFound."""
+    b, result, poison = usage_batches.c, usage_batch_results.c, usage_quarantine.c
+    query = (
+        select(b.id, b.received_at, b.accepted, b.rejected, result.counted, result.duplicates, result.conflicts, poison.error)
+        .outerjoin(usage_batch_results, result.batch_id == b.id)
+        .outerjoin(usage_quarantine, poison.batch_id == b.id)
+        .where(b.id == batch_id)
+    )
+    row = session.execute(query.where(b.organization_id == organization_id) if organization_id else query).first()
+    if row is None:
+        raise NotFound("There is no such batch.")
+    status = "counted" if row.counted is not None else "quarantined" if row.error is not None else "pending"
+    duplicates, conflicts = tuple(row.duplicates or ()), tuple(row.conflicts or ())
+    return Batch(row.id, row.received_at, status, row.accepted, row.rejected, row.counted or 0, duplicates, conflicts)
+
+
+def events_page(
+    session: Session,
+    organization_id: uuid.UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    metric_id: uuid.UUID | None = None,
+    idempotency_key: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """The organization's counted events of a window, newest first; with `metric_id` only events of the metric's event name.
+
+    Raises Invalid for a cursor that is none.
+    """
+    e = usage_events.c
+    order = (e.timestamp, e.batch_id, e.position)
+    query = (
+        select(usage_events, usage_event_names.c.name)
+        .join(usage_event_names, usage_event_names.c.number == e.event_number)
+        .where(e.organization_number == _number(session, organization_id), e.timestamp >= start, e.timestamp < end)
+    )
+    if metric_id is not None:
+        name = select(Metric.event_name).where(Metric.id == metric_id).scalar_subquery()
+        query = query.where(e.event_number == select(usage_event_names.c.number).where(usage_event_names.c.name == name).scalar_subquery())
+    if idempotency_key is not None:
+        query = query.where(e.idempotency_key == idempotency_key)
+    if cursor is not None:
+        at, batch_id, position = _read_cursor(cursor)
+        query = query.where(and_(e.timestamp <= at, tuple_(*order) < tuple_(at, batch_id, position)))
+    rows = session.execute(query.order_by(*(column.desc() for column in order)).limit(min(limit, PAGE_MAX) + 1)).all()
+    return _page(rows, limit, _usage_event, lambda row: f"{row.timestamp.isoformat()}|{row.batch_id}|{row.position}")
+
+
+def rejections_page(
+    session: Session, organization_id: uuid.UUID | None, *, code: str | None = None, cursor: str | None = None, limit: int = 50
+) -> Page:
+    """Refused events, newest first; `organization_id` None (an operator) sees every organization's."""
+    r = usage_rejections.c
+    query = select(usage_rejections)
+    if organization_id is not None:
+        query = query.where(r.organization_id == organization_id)
+    if code is not None:
+        query = query.where(r.code == code)
+    if cursor is not None:
+        try:
+            query = query.where(r.id < int(cursor))
+        except ValueError:
+            raise _bad_cursor() from None
+    rows = session.execute(query.order_by(r.id.desc()).limit(min(limit, PAGE_MAX) + 1)).all()
+    return _page(rows, limit, _rejection, lambda row: str(row.id))
+
+
+def rejection_counts(session: Session, organization_id: uuid.UUID, *, since: datetime) -> dict[str, int]:
+    """How many events were refused since then, by code."""
+    r = usage_rejections.c
+    query = select(r.code, func.count()).where(r.organization_id == organization_id, r.received_at >= since).group_by(r.code)
+    return dict(session.execute(query).tuples().all())
+
+
+def _usage_event(row: Row[Any]) -> UsageEvent:
+    return UsageEvent(
+        id=f"{row.batch_id}-{row.position}",
+        event_name=row.name,
+        timestamp=row.timestamp,
+        received_at=row.received_at,
+        quantity=row.quantity,
+        idempotency_key=row.idempotency_key,
+        properties=msgspec.json.decode(bytes(row.properties)),
+        subscription_id=row.subscription_id,
+        unit=row.unit,
+    )
+
+
+def _rejection(row: Row[Any]) -> Rejection:
+    event = bytes(row.event).decode("utf-8", "replace")
+    return Rejection(
+        row.id, row.received_at, row.organization_id, row.api_key_id, row.batch_id, row.position, row.code, row.pointer, row.detail, event
+    )
+
+
+def _page(rows: Sequence[Row[Any]], limit: int, convert: Any, place: Any) -> Page:
+    size = min(limit, PAGE_MAX)
+    more = place(rows[size - 1]) if len(rows) > size else None
+    encoded = base64.urlsafe_b64encode(more.encode()).decode() if more and "|" in more else more
+    return Page([convert(row) for row in rows[:size]], encoded)
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, int, int]:
+    try:
+        at, batch_id, position = base64.urlsafe_b64decode(cursor).decode().split("|")
+        return datetime.fromisoformat(at), int(batch_id), int(position)
+    except (ValueError, binascii.Error):
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> Invalid:
+    return Invalid("This page does not exist.", errors=(FieldError("/cursor", "Use a next_cursor of an earlier answer."),))
+
+
+def _number(session: Session, organization_id: uuid.UUID) -> int:
+    number = session.scalar(select(organizations.c.number).where(organizations.c.id == organization_id))
+    if number is None:
+        raise NotFound("There is no such organization.")
+    return int(number)
+
+
+def _uuid(value: uuid.UUID | str) -> uuid.UUID:
+    return value if isinstance(value, uuid.UUID) else uuid.UUID(value)

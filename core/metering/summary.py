@@ -1,0 +1,148 @@
+"""Usage for people: per metric, per bucket of local time and per group, from the same rollups an invoice reads."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.errors import FieldError, Invalid
+from core.metering.meters import Usage, merge
+from core.metering.models import Aggregation, Metric
+from core.metering.sums import Window, measure
+
+GRANULARITIES = ("hour", "day", "week", "month")
+BUCKETS_MAX = 2_500
+RANGE_MAX = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Usage of one metric in [start, end); `groups` by value of the chosen dimension ("" where an event had none)."""
+
+    start: datetime
+    end: datetime
+    quantity: Decimal
+    events: int
+    groups: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """One metric over the whole range and bucket by bucket. The total is the aggregate of the range, not a sum of buckets."""
+
+    metric: Metric
+    total: Decimal
+    events: int
+    groups: Mapping[str, Decimal]
+    buckets: tuple[Bucket, ...]
+
+
+def summary(
+    session: Session,
+    organization_id: uuid.UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    timezone: str = "UTC",
+    granularity: str | None = None,
+    metric_codes: Sequence[str] | None = None,
+    group_by: str | None = None,
+    filters: Mapping[str, Sequence[str]] | None = None,
+) -> list[MetricSummary]:
+    """Usage of every metric (or those named) between two instants, in order of code.
+
+    `granularity` hour, day, week or month cuts the range at local times of `timezone`; None gives totals only. `group_by` and the
+    names in `filters` must be dimensions of the metric (its group_by); metrics without them are left out. Raises Invalid.
+    """
+    _check(start, end, granularity)
+    query = select(Metric).where(Metric.archived_at.is_(None)).order_by(Metric.code)
+    metrics = list(session.scalars(query.where(Metric.code.in_(metric_codes)) if metric_codes is not None else query))
+    missing = sorted(set(metric_codes or ()) - {metric.code for metric in metrics})
+    if missing:
+        raise Invalid("There is no such metric.", errors=tuple(FieldError("/metric_name", f"Unknown metric {code}.") for code in missing))
+    dimensions = {*(filters or {}), *([group_by] if group_by else [])}
+    metrics = [metric for metric in metrics if dimensions <= set(metric.group_by)]
+    spans = [(start, end), *(cut(start, end, granularity, timezone) if granularity else ())]
+    if len(spans) * max(1, len(metrics)) > BUCKETS_MAX * 4 or len(spans) > BUCKETS_MAX:
+        raise Invalid("The range has too many buckets.", errors=(FieldError("/granularity", "Choose a coarser granularity."),))
+    windows = [Window(organization_id, metric.id, since, until) for metric in metrics for since, until in spans]
+    answers = iter(measure(session, windows, by_group=bool(dimensions)))
+    return [_one(metric, spans, [next(answers) for _ in spans], group_by, filters or {}) for metric in metrics]
+
+
+def cut(start: datetime, end: datetime, granularity: str, timezone: str) -> Iterator[tuple[datetime, datetime]]:
+    """[start, end) in pieces that begin at local hours, midnights, Mondays or firsts of the month; the outer pieces may be short."""
+    zone = ZoneInfo(timezone)
+    at = start
+    while at < end:
+        until = min(_next(at.astimezone(zone), granularity).astimezone(UTC), end)
+        yield at, until
+        at = until
+
+
+def _next(local: datetime, granularity: str) -> datetime:
+    if granularity == "hour":
+        hour = local.astimezone(UTC) + timedelta(hours=1)
+        return hour - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if granularity == "day":
+        return midnight + timedelta(days=1)
+    if granularity == "week":
+        return midnight + timedelta(days=7 - midnight.weekday())
+    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def _check(start: datetime, end: datetime, granularity: str | None) -> None:
+    errors = []
+    if start >= end:
+        errors.append(FieldError("/end_date", "The end must be after the start."))
+    elif end - start > RANGE_MAX:
+        errors.append(FieldError("/end_date", f"Ask for at most {RANGE_MAX.days} days at once."))
+    if granularity is not None and granularity not in GRANULARITIES:
+        errors.append(FieldError("/granularity", f"Choose one of {', '.join(GRANULARITIES)}."))
+    if errors:
+        raise Invalid("The range is not usable.", errors=tuple(errors))
+
+
+def _one(
+    metric: Metric,
+    spans: Sequence[tuple[datetime, datetime]],
+    answers: Sequence[Mapping[str, Usage]],
+    group_by: str | None,
+    filters: Mapping[str, Sequence[str]],
+) -> MetricSummary:
+    buckets = [_bucket(metric, span, answer, group_by, filters) for span, answer in zip(spans, answers, strict=True)]
+    total = buckets[0]
+    return MetricSummary(metric, total.quantity, total.events, total.groups, tuple(buckets[1:]))
+
+
+def _bucket(
+    metric: Metric, span: tuple[datetime, datetime], answer: Mapping[str, Usage], group_by: str | None, filters: Mapping[str, Sequence[str]]
+) -> Bucket:
+    places = {name: i for i, name in enumerate(metric.group_by)}
+    kept = []
+    for key, usage in answer.items():
+        values = msgspec.json.decode(key) if key else []
+        if all((values[places[name]] or "") in wanted for name, wanted in filters.items()):
+            kept.append(((values[places[group_by]] or "") if group_by else "", usage))
+    kept.sort(key=lambda item: item[0])
+    groups = {name: _merged(metric, [usage for _, usage in rows]) for name, rows in groupby(kept, key=lambda item: item[0])}
+    whole = _merged(metric, [usage for _, usage in kept])
+    quantities = {name: usage.quantity for name, usage in groups.items() if usage} if group_by else {}
+    return Bucket(*span, whole.quantity if whole else Decimal(0), whole.events if whole else 0, quantities)
+
+
+def _merged(metric: Metric, usages: Sequence[Usage]) -> Usage | None:
+    merged: Usage | None = None
+    for usage in usages:
+        merged = usage if merged is None else merge(Aggregation(metric.aggregation), merged, usage)
+    return merged

@@ -1,0 +1,199 @@
+"""Usage of many windows at once: whole hours from the rollups, ragged edges from the events, in a handful of statements.
+
+An edge hour is read from its rollup too when all its events lie inside the window (the rollup knows its first and last instant);
+only an hour that the window really cuts is read from `usage_events`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row, column, select, table, text
+from sqlalchemy.orm import Session
+
+from core.metering.meters import NO_GROUP, Event, Meter, Usage, group_of, merge, meter, properties, read
+from core.metering.models import Aggregation, Metric, usage_event_names
+
+HOUR = timedelta(hours=1)
+organizations = table("organizations", column("id"), column("number"))
+
+# The windows of a question as a table; `subject` is a metric number for rollups, an event number for events.
+ASKED = """unnest(CAST(:i AS int[]), CAST(:organization AS int[]), CAST(:subject AS int[]),
+  CAST(:since AS timestamptz[]), CAST(:until AS timestamptz[])) AS asked(i, organization, subject, since, until)"""
+IN_HOURS = "r.organization_number = organization AND r.metric_number = subject AND r.hour >= since AND r.hour < until"
+IN_EVENTS = 'e.organization_number = organization AND e.event_number = subject AND e."timestamp" >= since AND e."timestamp" < until'
+
+ADDED_HOURS = f"""SELECT i, {{group}} AS group_key, sum(r.events) AS events, {{function}}(r.quantity) AS quantity,
+  min(r.first_at) AS first_at, max(r.last_at) AS last_at
+  FROM {ASKED} JOIN usage_rollups r ON {IN_HOURS} GROUP BY 1, 2"""  # noqa: S608 - constants only
+LATEST_HOURS = f"""SELECT DISTINCT ON (i, {{group}}) i, {{group}} AS group_key, sum(r.events) OVER same AS events, r.quantity,
+  min(r.first_at) OVER same AS first_at, r.last_at, r.last_batch, r.last_position
+  FROM {ASKED} JOIN usage_rollups r ON {IN_HOURS} WINDOW same AS (PARTITION BY i, {{group}})
+  ORDER BY i, {{group}}, r.last_at DESC, r.last_batch DESC, r.last_position DESC"""  # noqa: S608
+EDGE_HOURS = f"""SELECT i, r.group_key, r.events, r.quantity, r.first_at, r.last_at, r.last_batch, r.last_position
+  FROM {ASKED} JOIN usage_rollups r ON {IN_HOURS}"""  # noqa: S608
+UNIQUE = f"""SELECT i, {{columns}}, min(v.first_at) AS first_at, max(v.last_at) AS last_at
+  FROM {ASKED} JOIN usage_unique_values v ON v.organization_number = organization AND v.metric_number = subject
+    AND v.hour >= date_trunc('hour', since, 'UTC') AND v.hour < until AND v.last_at >= since AND v.first_at < until
+  GROUP BY {{by}}"""  # noqa: S608
+ADDED_EVENTS = f"""SELECT i, count(*) AS events, sum(e.quantity) AS quantity, min(e."timestamp") AS first_at, max(e."timestamp") AS last_at
+  FROM {ASKED} JOIN usage_events e ON {IN_EVENTS} GROUP BY 1"""  # noqa: S608
+EVENTS = f"""SELECT i, e."timestamp", e.batch_id, e.position, e.quantity, e.properties
+  FROM {ASKED} JOIN usage_events e ON {IN_EVENTS}"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One metric's usage by one organization from `start` up to, not including, `end`."""
+
+    organization_id: uuid.UUID
+    metric_id: uuid.UUID
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A resolved window, or a part of one: `i` is the window's place in the question."""
+
+    i: int
+    organization: int
+    meter: Meter
+    event: int
+    start: datetime
+    end: datetime
+
+
+Measured = dict[int, dict[str, Usage]]
+
+
+def measure(session: Session, windows: Sequence[Window], *, by_group: bool = False) -> list[dict[str, Usage]]:
+    """For each window its usage by group key (only "" unless `by_group`); a window without events has an empty dict."""
+    spans = _resolve(session, windows)
+    unique = [span for span in spans if span.meter.aggregation == Aggregation.UNIQUE_COUNT]
+    others = [span for span in spans if span.meter.aggregation != Aggregation.UNIQUE_COUNT]
+    found: Measured = defaultdict(dict)
+    whole = [_Span(s.i, s.organization, s.meter, s.event, hour_ceiling(s.start), hour_floor(s.end)) for s in others]
+    whole = [span for span in whole if span.start < span.end]
+    _add(found, spans, _whole_hours(session, whole, by_group))
+    cut = list(_edges(others))
+    ragged = _add_uncut_edges(session, found, cut, by_group) if cut else []
+    within_hour = [span for span in unique if hour_floor(span.start) + HOUR > span.end]
+    _add(found, spans, _unique(session, [span for span in unique if span not in within_hour], by_group))
+    _add(found, spans, _from_events(session, ragged + within_hour, by_group))
+    return [found.get(i, {}) for i in range(len(windows))]
+
+
+def hour_floor(at: datetime) -> datetime:
+    """The UTC hour `at` lies in."""
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def hour_ceiling(at: datetime) -> datetime:
+    """The first UTC hour not before `at`."""
+    return -((datetime.min.replace(tzinfo=UTC) - at) // HOUR) * HOUR + datetime.min.replace(tzinfo=UTC)
+
+
+def load_meters(session: Session, metric_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[Meter, int]]:
+    """Meter and event number of each metric; number 0 when no event of its name was ever accepted."""
+    names = usage_event_names
+    rows = session.execute(
+        select(Metric, names.c.number).outerjoin(names, names.c.name == Metric.event_name).where(Metric.id.in_(set(metric_ids)))
+    )
+    return {metric.id: (meter(metric), number or 0) for metric, number in rows}
+
+
+def _resolve(session: Session, windows: Sequence[Window]) -> list[_Span]:
+    ids = {window.organization_id for window in windows}
+    numbers = dict(session.execute(select(organizations.c.id, organizations.c.number).where(organizations.c.id.in_(ids))).tuples().all())
+    meters = load_meters(session, {window.metric_id for window in windows})
+    return [
+        _Span(i, numbers[window.organization_id], *meters[window.metric_id], window.start, window.end)
+        for i, window in enumerate(windows)
+        if window.start < window.end and window.organization_id in numbers and window.metric_id in meters
+    ]
+
+
+def _rows(session: Session, statement: str, spans: Sequence[_Span], *, events: bool = False) -> Iterator[Row[Any]]:
+    if not spans:
+        return iter(())
+    values = {
+        "i": [span.i for span in spans],
+        "organization": [span.organization for span in spans],
+        "subject": [span.event if events else span.meter.number for span in spans],
+        "since": [span.start for span in spans],
+        "until": [span.end for span in spans],
+    }
+    return iter(session.execute(text(statement), values))
+
+
+def _add(found: Measured, spans: Iterable[_Span], usages: Iterable[tuple[int, str, Usage]]) -> None:
+    aggregations = {span.i: span.meter.aggregation for span in spans}
+    for i, group, usage in usages:
+        before = found[i].get(group)
+        found[i][group] = usage if before is None else merge(aggregations[i], before, usage)
+
+
+def _whole_hours(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
+    group = "r.group_key" if by_group else "''"
+    kinds = {Aggregation.COUNT: "sum", Aggregation.SUM: "sum", Aggregation.MAX: "max"}
+    for function in ("sum", "max"):
+        some = [span for span in spans if kinds.get(span.meter.aggregation) == function]
+        for row in _rows(session, ADDED_HOURS.format(group=group, function=function), some):
+            yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, (0, 0))
+    latest = [span for span in spans if span.meter.aggregation == Aggregation.LATEST]
+    for row in _rows(session, LATEST_HOURS.format(group=group), latest):
+        yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, (row.last_batch, row.last_position))
+
+
+def _edges(spans: Iterable[_Span]) -> Iterator[_Span]:
+    """The parts of each window that are less than a whole UTC hour."""
+    for span in spans:
+        first, last = hour_ceiling(span.start), hour_floor(span.end)
+        parts = [(span.start, span.end)] if first > last else [(span.start, first), (last, span.end)]
+        yield from (_Span(span.i, span.organization, span.meter, span.event, start, end) for start, end in parts if start < end)
+
+
+def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span], by_group: bool) -> list[_Span]:
+    """Add the edge hours whose events all lie inside; return the edges that must be read from the events."""
+    hours = [_Span(n, e.organization, e.meter, e.event, hour_floor(e.start), hour_floor(e.start) + HOUR) for n, e in enumerate(edges)]
+    rows: dict[int, list[Row[Any]]] = defaultdict(list)
+    for row in _rows(session, EDGE_HOURS, hours):
+        rows[row.i].append(row)
+    ragged = []
+    for n, edge in enumerate(edges):
+        inside = [row for row in rows[n] if row.first_at < edge.end and row.last_at >= edge.start]
+        if any(row.first_at < edge.start or row.last_at >= edge.end for row in inside):
+            ragged.append(edge)
+            continue
+        usages = ((row, Usage(row.events, row.quantity, row.first_at, row.last_at, (row.last_batch, row.last_position))) for row in inside)
+        _add(found, [edge], ((edge.i, row.group_key if by_group else NO_GROUP, usage) for row, usage in usages))
+    return ragged
+
+
+def _unique(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
+    if not by_group:
+        for row in _rows(session, UNIQUE.format(columns="count(DISTINCT v.value_hash) AS quantity", by="1"), spans):
+            yield row.i, NO_GROUP, Usage(0, Decimal(row.quantity), row.first_at, row.last_at, (0, 0))
+        return
+    for row in _rows(session, UNIQUE.format(columns="v.group_key, v.value_hash", by="1, 2, 3"), spans):
+        yield row.i, row.group_key, Usage(0, Decimal(1), row.first_at, row.last_at, (0, 0), frozenset({bytes(row.value_hash)}))
+
+
+def _from_events(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
+    plain = [span for span in spans if span.meter.plain]
+    meters = {span.i: span.meter for span in spans}
+    for row in _rows(session, ADDED_EVENTS, plain, events=True):
+        counts = meters[row.i].aggregation == Aggregation.COUNT
+        yield row.i, NO_GROUP, Usage(row.events, Decimal(row.events) if counts else row.quantity, row.first_at, row.last_at, (0, 0))
+    for row in _rows(session, EVENTS, [span for span in spans if not span.meter.plain], events=True):
+        event = Event(row.timestamp, (row.batch_id, row.position), row.quantity, properties(bytes(row.properties)))
+        usage = read(meters[row.i], event)
+        if usage is not None:
+            yield row.i, group_of(meters[row.i], event.properties) if by_group else NO_GROUP, usage
