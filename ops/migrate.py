@@ -12,12 +12,12 @@ from alembic.config import Config
 MIGRATIONS = Path(__file__).resolve().parents[1] / "core" / "migrations"
 
 
-def configuration(database_url: str) -> Config:
-    """Alembic's configuration for `database_url`; there is no alembic.ini."""
+def configuration(database_url: str, *, compare: bool = False) -> Config:
+    """Alembic's configuration for `database_url`; there is no alembic.ini. `compare` loads the models, which only a comparison needs."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = database_url
+    config.attributes.update(url=database_url, compare=compare)
     return config
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     revision = actions.add_parser("revision", help="write the next revision from what the models say and the database lacks")
     revision.add_argument("message")
     given = parser.parse_args(argv)
-    config = configuration(os.environ["DATABASE_URL"])
+    config = configuration(os.environ["DATABASE_URL"], compare=given.action in {"revision", "check"})
     if given.action == "revision":
         command.revision(config, given.message, autogenerate=True)
     elif given.action == "check":

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.config import SELLER_VARIABLES, VARIABLES, ConfigurationError, Settings
-from ops import leash, postgres, valkey
+from ops import leash, postgres, schema, valkey
 from ops.home import ROOT, Home, HomeError, path_from_environment
 from ops.supervisor import Service, StartError, Stopped, Supervisor, end_leftovers, python
 
@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 DATABASE_SECONDS_MAX = 120.0  # recovery after a crash reads the log back
 READY_SECONDS_MAX = 120.0
 WEBHOOK_PATH = "/api/v1/webhooks/stripe"
-WORKER_PROCESSES, WORKER_THREADS = "2", "4"
+WORKER_PROCESSES, WORKER_THREADS = "1", "8"
 
 
 @dataclass
@@ -45,9 +45,10 @@ class Stack:
     def bring_up(self, *, demo: bool) -> None:
         """Start everything in order and return once the product is ready."""
         self.start_servers()
-        self.supervisor.say("bringing the database to the newest schema")
-        if self.supervisor.run(python("-m", "ops.migrate")) != 0:
-            raise StartError("the migration failed; nothing was changed")
+        if not schema.is_newest(self.environment["DATABASE_URL"]):
+            self.supervisor.say("bringing the database to the newest schema")
+            if self.supervisor.run(python("-m", "ops.migrate")) != 0:
+                raise StartError("the migration failed; nothing was changed")
         if demo and self.cluster is not None:
             self.load_demo()
         for service in self.product():
