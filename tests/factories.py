@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan
 from core.identity.models import Organization
-from core.metering.models import Metric
+from core.metering.models import Metric, usage_rollups
 from core.subscriptions.models import Subscription, SubscriptionTerm
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -47,6 +48,25 @@ def make_metric(session: Session, code: str = "calls", **given: Any) -> Metric:
     session.add(metric)
     session.flush()
     return metric
+
+
+def use(session: Session, organization: Organization, metric: Metric, at: datetime, quantity: int | str) -> None:
+    """Counted usage of `quantity` in the hour of `at`, added to what is there, as the aggregator would have left it."""
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    row = {
+        "organization_number": organization.number,
+        "metric_number": metric.number,
+        "hour": hour,
+        "events": 1,
+        "quantity": Decimal(quantity),
+    }
+    added = insert(usage_rollups).values(**row, first_at=at, last_at=at, last_batch=1, last_position=0)
+    session.execute(
+        added.on_conflict_do_update(
+            index_elements=["organization_number", "metric_number", "hour", "group_key"],
+            set_={"quantity": usage_rollups.c.quantity + added.excluded.quantity, "events": usage_rollups.c.events + 1},
+        )
+    )
 
 
 def make_plan(

@@ -1,4 +1,6 @@
 """From owed amounts to a document that is owed.
 
-models · draft (owed − billed -> lines) · run (many customers in sets) · preview · finalize · void · numbering · statement · document · pdf · queries
+Owed: rating (timelines + usage − billed) · billed · lines · statement, statements (one view of it everywhere)
+Drafts: draft · claim · contents · taxes · run · run_errors · review · manual · preview · quote · whatif
+Issued: finalize · numbering · frozen (content and hash) · credits · settle · void · document, documents, pdf · queries · models
 """

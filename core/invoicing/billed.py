@@ -1,0 +1,73 @@
+"""What was billed: the sums of issued lines, by subscription and line key. Drafts and void invoices do not count."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Text, Uuid, any_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
+from core.pricing.terms import LineKey
+
+UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """The sum of what was billed under one key, and how its lines were called. `minor` and `quantity` include credits."""
+
+    minor: int
+    quantity: Decimal
+    code: str
+    name: str
+    unit: str
+    metric_id: uuid.UUID | None
+    cycle_end: datetime
+
+
+BilledKeys = dict[LineKey, Billed]
+
+
+def sums(
+    session: Session,
+    subscription_ids: Collection[uuid.UUID],
+    *,
+    open_at: datetime,
+    uncounted: Collection[InvoiceStatus] = UNBILLED,
+) -> dict[uuid.UUID, BilledKeys]:
+    """By subscription, everything billed for cycles that end after `open_at`; one query for all of them."""
+    line = InvoiceLine
+    rows: Any = session.execute(
+        select(
+            line.subscription_id,
+            line.pricing_rule_id,
+            line.cycle_start,
+            func.sum(line.amount_minor),
+            func.sum(line.quantity),
+            func.max(line.code),
+            func.max(line.name),
+            func.max(line.unit),
+            func.max(cast(line.metric_id, Text)),
+            func.max(line.cycle_end),
+        )
+        .join(Invoice, Invoice.id == line.invoice_id)
+        .where(
+            line.subscription_id == any_(literal(list(subscription_ids), ARRAY(Uuid))),
+            line.pricing_rule_id.is_not(None),
+            line.cycle_end > open_at,
+            Invoice.status.not_in(uncounted),
+        )
+        .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
+    )
+    found: dict[uuid.UUID, BilledKeys] = {subscription_id: {} for subscription_id in subscription_ids}
+    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end in rows:
+        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end)
+        found[subscription_id][LineKey(str(rule_id), cycle_start)] = entry
+    return found
