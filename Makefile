@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 VALUEVERSE := $(PY) -m ops.cli
 
-.PHONY: help run setup setup-test test lint verify trace golden bench simulate requirements
+.PHONY: help run setup setup-test test lint verify trace golden bench requirements
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -38,9 +38,6 @@ bench: setup ## Measure everything; JSON lines. make bench-NAME measures one
 
 bench-%: setup
 	@$(VALUEVERSE) bench $*
-
-simulate: setup ## Drive random customers through random months and check every invariant
-	@$(VALUEVERSE) simulate
 
 requirements: ## Pin the requirements anew from pyproject.toml
 	@$(PYTHON) -m ops.setup test

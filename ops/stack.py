@@ -49,8 +49,10 @@ class Stack:
             self.supervisor.say("bringing the database to the newest schema")
             if self.supervisor.run(python("-m", "ops.migrate")) != 0:
                 raise StartError("the migration failed; nothing was changed")
-        if demo and self.cluster is not None:
-            self.load_demo()
+        if self.cluster is not None:
+            self.make_key()
+            if demo:
+                self.load_demo()
         for service in self.product():
             self.supervisor.start(service)
         web = next(service for service in self.supervisor.services if service.name == "web")
@@ -104,6 +106,12 @@ class Stack:
             Service("aggregator", python("-m", "workers.aggregator"), MACHINERY),
         ]
 
+    def make_key(self) -> None:
+        """A platform key for trying the API, made once; it stays in a file that only we may read."""
+        path = self.home.path / "api-key"
+        if not path.exists() and self.supervisor.run(python("-m", "ops.cli", "create-key", "--name", "Local key", "--save", path)) != 0:
+            raise StartError("the first API key could not be made")
+
     def load_demo(self) -> None:
         """Fill the database on the first start; a load that was cut off is taken up again."""
         if self.home.state.get("demo") or importlib.util.find_spec("ops.demo") is None:
@@ -131,6 +139,8 @@ class Stack:
             print("\n  Demo logins")
             for login in json.loads(path.read_text(encoding="utf-8")):
                 print("  " + "  ".join(f"{value}" for value in login.values()))
+        if self.cluster is not None:
+            print(f"\n  Platform API key  {(self.home.path / 'api-key').read_text(encoding='utf-8').strip()}")
         print(f"\n  Logs, data         {self.home.path}\n", flush=True)
 
     def remember(self) -> None:
