@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from difflib import get_close_matches
@@ -32,6 +32,7 @@ PERIOD_ALIASES = {
     "yearly": Interval.YEAR,
     "annual": Interval.YEAR,
 }
+PRORATIONS = (Proration.SECONDS, Proration.DAYS, Proration.NONE)
 PRICES_MAX = 100
 NAME_LENGTH_MAX = 255
 TRIAL_DAYS_MAX = 730
@@ -107,15 +108,13 @@ class Reader:
         self.fault(pointer, "must be 1 to 100 letters, digits and _ . : - and begin with a letter or digit")
         return ""
 
-    def choice(self, pointer: str, value: object, options: type[E_], default: E_) -> E_:
-        """A member of a StrEnum; `default` when it is absent or wrong."""
-        if value is None:
-            return default
-        try:
-            return options(str(value))
-        except ValueError:
-            self.fault(pointer, f"must be one of {', '.join(options)}{did_you_mean(str(value), list(options))}")
-            return default
+    def choice(self, pointer: str, value: object, options: Iterable[E_], default: E_) -> E_:
+        """One of the options; `default` when it is absent or wrong."""
+        by_name = {str(option): option for option in options}
+        if value is None or value in by_name.values():
+            return by_name[str(value)] if value is not None else default
+        self.fault(pointer, f"must be one of {', '.join(by_name)}{did_you_mean(str(value), by_name)}")
+        return default
 
     def whole(self, pointer: str, value: object, *, least: int, most: int) -> int:
         """A whole number between bounds; `least` when it is wrong."""
@@ -172,7 +171,7 @@ def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> 
         base_price=reader.amount("/base_price", document.get("base_price", "0"), currency),
         billing_mode=default_mode,
         trial_period_days=reader.whole("/trial_period_days", document.get("trial_period_days", 0), least=0, most=TRIAL_DAYS_MAX),
-        proration=reader.choice("/proration", document.get("proration"), Proration, Proration.SECONDS),
+        proration=reader.choice("/proration", document.get("proration"), PRORATIONS, Proration.SECONDS),
         credit_policy=reader.choice("/credit_policy", document.get("credit_policy"), CreditPolicy, CreditPolicy.CREDIT),
         prices=_prices(reader, document.get("prices", ()), metric_codes, default_mode),
         features=reader.object("/features", document.get("features")),

@@ -81,10 +81,7 @@ def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     table = SubscriptionPlan.__table__
     session.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=["code"]))  # type: ignore[arg-type]
     plan = session.scalars(
-        select(SubscriptionPlan)
-        .where(SubscriptionPlan.code == checked.code)
-        .with_for_update()
-        .execution_options(populate_existing=True)
+        select(SubscriptionPlan).where(SubscriptionPlan.code == checked.code).with_for_update().execution_options(populate_existing=True)
     ).one()
     if plan.currency != checked.currency:
         detail = f"the plan is in {plan.currency}; publish a plan in {checked.currency} under a code of its own"

@@ -37,6 +37,7 @@ def advance(session: Session, subscriptions: Iterable[Subscription], *, as_of: d
         facts += _move_by_time(subscription, as_of, actor)
         show(subscription, spans, as_of=as_of)
         subscription.next_bill_at = next_due(timeline.terms(spans), after=as_of)
+    session.flush()
     audit.record_all(session, facts)
 
 

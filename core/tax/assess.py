@@ -13,9 +13,11 @@ from decimal import Decimal
 from enum import StrEnum
 
 EU = frozenset(
-    ("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU")
-    + ("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK")
-)
+    {
+        "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU",
+        "IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
+    }
+)  # fmt: skip
 SAME_TERRITORY = {"MC": "FR", "EL": "GR", "IM": "GB", "UK": "GB"}
 """Codes that mean, or are treated as, another country's VAT territory."""
 REVERSE_CHARGE_NOTE = "Reverse charge – Article 196 Directive 2006/112/EC"

@@ -78,6 +78,5 @@ def _steps(country: str, steps: tuple[tuple[str, str], ...]) -> list[Rate]:
     starts = [date.fromisoformat(day) for day, _ in steps]
     ends: list[date | None] = [after for _, after in pairwise(starts)]
     return [
-        Rate(country, NAME, Decimal(percent), start, end)
-        for (_, percent), start, end in zip(steps, starts, [*ends, None], strict=True)
+        Rate(country, NAME, Decimal(percent), start, end) for (_, percent), start, end in zip(steps, starts, [*ends, None], strict=True)
     ]
