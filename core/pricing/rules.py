@@ -264,7 +264,7 @@ def _amount(data: Mapping[str, object], key: str, pointer: str, default: Decimal
     if not isinstance(value, str):
         raise RuleError(f"{pointer}/{key}", "is missing" if key not in data else 'must be a decimal string, such as "0.25"')
     try:
-        return parse_decimal(value)
+        return parse_decimal(value, places=18)
     except ValueError as error:
         raise RuleError(f"{pointer}/{key}", str(error)) from None
 

@@ -1,0 +1,123 @@
+"""Prices of more than one quantity: of single events, of prorated changes, of several limits at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from core.pricing.price import tier_index
+from core.pricing.rules import Tier
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Percentage:
+    """A fee on every event: `rate_percent` of its amount plus a fixed fee, held between `min_per_event` and `max_per_event`.
+
+    An event is free while fewer than `free_events` and less than `free_amount` were used; when both are given, both must hold.
+    The event that crosses `free_amount` pays for the excess.
+    """
+
+    rate_percent: Decimal
+    fixed_fee_per_event: Decimal = _ZERO
+    free_events: int | None = None
+    free_amount: Decimal | None = None
+    min_per_event: Decimal | None = None
+    max_per_event: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaidEvents:
+    """Result of a percentage price: the fee, and the amount and number of events it was charged on. Major units, unrounded."""
+
+    fee: Decimal
+    paid_amount: Decimal
+    paid_events: int
+
+
+def percentage(model: Percentage, amounts: Sequence[Decimal]) -> PaidEvents:
+    """The fee on events of these amounts, in the order they happened."""
+    fee = paid_amount = used = _ZERO
+    paid_events = 0
+    for events_before, amount in enumerate(amounts):
+        charged = _charged(model, events_before, used, amount)
+        used += amount
+        if charged is not None:
+            fee += _event_fee(model, charged)
+            paid_amount += charged
+            paid_events += 1
+    return PaidEvents(fee, paid_amount, paid_events)
+
+
+def _charged(model: Percentage, events_before: int, amount_before: Decimal, amount: Decimal) -> Decimal | None:
+    """The part of the event that is charged; None if the event is free."""
+    events, allowance = model.free_events, model.free_amount
+    if (events is None and allowance is None) or (events is not None and events_before >= events):
+        return amount
+    if allowance is None or amount_before + amount <= allowance:
+        return None
+    return min(amount, amount_before + amount - allowance)
+
+
+def _event_fee(model: Percentage, amount: Decimal) -> Decimal:
+    fee = amount * model.rate_percent.scaleb(-2) + model.fixed_fee_per_event
+    if model.min_per_event is not None:
+        fee = max(fee, model.min_per_event)
+    return fee if model.max_per_event is None else min(fee, model.max_per_event)
+
+
+@dataclass(frozen=True, slots=True)
+class ProratedChange:
+    """A change of a running quantity by `units`, that counts as `prorated_units` in the cycle because it came late or left early."""
+
+    units: Decimal
+    prorated_units: Decimal
+
+
+def graduated_prorated(tiers: Sequence[Tier], changes: Sequence[ProratedChange]) -> Fraction:
+    """Graduated price of a quantity that changed within a cycle: the running full units choose the tier, prorated units are priced.
+
+    Flat fees are owed for every tier the running quantity has reached. Never below 0.
+    """
+    running, amount, reached = _ZERO, Fraction(0), 0
+    for change in changes:
+        low, high = sorted((running, running + change.units))
+        running += change.units
+        reached = max(reached, tier_index(tiers, max(high, _ZERO)))
+        if change.units:
+            weight = Fraction(change.prorated_units) / Fraction(abs(change.units))
+            amount += weight * _between(tiers, low, high)
+    return max(amount + sum(Fraction(tier.flat_fee) for tier in tiers[: reached + 1]), Fraction(0))
+
+
+def _between(tiers: Sequence[Tier], low: Decimal, high: Decimal) -> Fraction:
+    """Price of the units from `low` to `high`, flat fees apart; units below 0 are in the first tier."""
+    amount, lower = Fraction(0), None
+    for tier in tiers:
+        start = low if lower is None else max(low, lower)
+        end = high if tier.up_to is None else min(high, tier.up_to)
+        if end > start:
+            amount += Fraction(end - start) * Fraction(tier.unit_price)
+        lower = tier.up_to
+    return amount
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityTier:
+    """A price that holds as long as no quantity is above its limit (None: without limit)."""
+
+    price: Decimal
+    limits: Mapping[str, Decimal | None]
+
+
+def capacity(tiers: Sequence[CapacityTier], quantities: Mapping[str, Decimal]) -> Decimal:
+    """Price of the first tier whose limits hold every quantity; `ValueError` if none does. A quantity without a limit is not held."""
+    for tier in tiers:
+        if all(name in tier.limits and _holds(tier.limits[name], quantity) for name, quantity in quantities.items()):
+            return tier.price
+    raise ValueError("no capacity tier holds these quantities")
+
+
+def _holds(limit: Decimal | None, quantity: Decimal) -> bool:
+    return limit is None or quantity <= limit
