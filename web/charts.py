@@ -119,6 +119,8 @@ def plotly_json(chart: Chart, texts: Sequence[Sequence[str]]) -> Markup:
     import plotly.graph_objects as go
 
     x = [bar.name for bar in chart.bars]
+    top = scale_top(max((bar.top for bar in chart.bars), default=Decimal(0)))
+    ticks = _ticks(chart, top)
     figure = go.Figure(layout={"template": "none"})
     for index, name in enumerate(chart.series):
         hatch = ["/" if bar.kind == "partial" else "" for bar in chart.bars]
@@ -127,13 +129,13 @@ def plotly_json(chart: Chart, texts: Sequence[Sequence[str]]) -> Markup:
                 x=x, y=[str(bar.values[index]) if index < len(bar.values) else "0" for bar in chart.bars], name=name, customdata=list(texts[index]),
                 hovertemplate=f"%{{x}}<br>{name + ' ' if name else ''}%{{customdata}}<extra></extra>",
                 marker={"pattern": {"shape": hatch, "fillmode": "replace", "size": 5}},
-                opacity=1,
+                meta={"token": f"c{_series_class(chart, index)}"},
             )
         )
     figure.update_layout(
         barmode="stack", bargap=0.38, showlegend=False, height=chart.height_px, margin={"l": 42, "r": 0, "t": TOP_PX, "b": BOTTOM_PX},
-        xaxis={"type": "category", "tickvals": [b.name for b in chart.bars if b.label], "ticktext": [b.label for b in chart.bars if b.label], "fixedrange": True},
-        yaxis={"rangemode": "tozero", "nticks": 5, "fixedrange": True},
+        xaxis={"type": "category", "tickvals": [b.name for b in chart.bars if b.label], "ticktext": [b.label for b in chart.bars if b.label], "fixedrange": True, "showgrid": False, "tickangle": 0},
+        yaxis={"range": ["0", str(top)], "tickvals": [str(value) for value, _ in ticks], "ticktext": [label for _, label in ticks], "fixedrange": True},
     )
     text = json.dumps(figure.to_plotly_json(), separators=(",", ":"), default=str)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
@@ -148,16 +150,20 @@ def scale_top(highest: Decimal) -> Decimal:
     return next(Decimal(step) * power for step in steps if Decimal(step) * power >= highest)
 
 
+def _ticks(chart: Chart, top: Decimal) -> list[tuple[Decimal, str]]:
+    """The values marked on the scale, lowest first, and how they are written."""
+    steps = 3 if (top.scaleb(-top.adjusted()) * 10) % 3 == 0 else 4
+    values = [_trimmed(top * index / steps) for index in range(steps + 1)]
+    return [(value, (chart.axis_end if chart.axis_end and index in (0, steps) else chart.axis)(value)) for index, value in enumerate(values)]
+
+
 def _grid(chart: Chart, top: Decimal, plot_px: int) -> Markup:
-    lines = 3 if (top.scaleb(-top.adjusted()) * 10) % 3 == 0 else 4
     out = []
-    for index in range(lines + 1):
-        value = top * index / lines
-        y = Decimal(TOP_PX + plot_px) - Decimal(plot_px) * index / lines
-        write = chart.axis_end if chart.axis_end and index in (0, lines) else chart.axis
-        if index:
+    for value, label in _ticks(chart, top):
+        y = Decimal(TOP_PX + plot_px) - Decimal(plot_px) * value / top
+        if value:
             out.append(Markup('<line class="grid" x2="100%" y1="{0}" y2="{0}"/>').format(_px(y.to_integral_value() + Decimal("0.5"))))
-        out.append(Markup('<text x="-8" y="{}" text-anchor="end">{}</text>').format(_px(y + Decimal("4.5")), write(_trimmed(value))))
+        out.append(Markup('<text x="-8" y="{}" text-anchor="end">{}</text>').format(_px(y + Decimal("4.5")), label))
     return Markup("").join(out)
 
 

@@ -14,12 +14,13 @@
     return { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: series,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: text },
       hoverlabel: { bgcolor: paper, bordercolor: line, font: { color: tokens("text")[0] } },
-      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } };
+      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, linecolor: "rgba(0,0,0,0)" } };
   };
   const draw = (figure) => {
     const { data, layout } = JSON.parse(document.getElementById(figure.dataset.figure).textContent);
     const box = figure.querySelector(".chart-live");
-    window.Plotly.react(box, data, theme(layout), { displayModeBar: false, responsive: true }).then(() => figure.classList.add("live"));
+    const coloured = data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: tokens(trace.meta?.token ?? "c1")[0] } }));
+    window.Plotly.react(box, coloured, theme(layout), { displayModeBar: false, responsive: true }).then(() => figure.classList.add("live"));
   };
   const load = () => {
     if (!figures().length) return;

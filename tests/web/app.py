@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 from flask import Flask, Response, render_template, request
 
+from core.config import Settings
 from tests.web import sample
 from web import assets, charts, csp, filters, htmx, shell
 from web.pagination import Page
@@ -43,6 +44,7 @@ def admin_shell() -> Shell:
 def create_app() -> Flask:
     """The gallery; `?errors=1` shows the forms refused."""
     app = Flask("gallery", root_path=str(ROOT), static_folder=str(ROOT / "static"), template_folder=str(ROOT / "templates"))
+    app.config["SETTINGS"] = Settings()
     app.jinja_loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(ROOT / "templates"), jinja2.FileSystemLoader(Path(__file__).parent)])
     app.jinja_env.undefined = jinja2.StrictUndefined
     app.jinja_env.globals["csrf_token"] = lambda: "token-of-the-test"
