@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 
 WEAK_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused in production by check()
 SECRET_LENGTH_MIN = 32
+SECRET_DIFFERENT_MIN = 10
 
 
 class ConfigurationError(Exception):
@@ -82,11 +84,13 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read and check the settings; raises ConfigurationError naming each variable that is missing or wrong."""
-        env = os.environ if env is None else env
+        env = {name: value for name, value in (os.environ if env is None else env).items() if value}
         problems: list[str] = []
         values: dict[str, Any] = {
             name: _read(variable, convert, env, problems) for name, (variable, convert) in VARIABLES.items() if variable in env
         }
+        if values.get("environment") == "production":
+            problems += [f"{variable} is missing: {why}" for variable, why in REQUIRED_IN_PRODUCTION.items() if variable not in env]
         if problems:
             raise ConfigurationError(problems)
         settings = cls(**values, seller=_seller(env))
@@ -97,26 +101,43 @@ class Settings:
 
     def check(self) -> list[str]:
         """A sentence for each setting that this environment cannot run with."""
-        problems = []
-        if self.environment not in {"development", "test", "production"}:
-            problems.append("VALUEVERSE_ENV must be development, test or production")
-        if not self.database_url:
-            problems.append("DATABASE_URL is missing (postgresql://user:password@host/database)")
-        elif not self.database_url.startswith("postgresql"):
-            problems.append("DATABASE_URL must be a postgresql:// address")
-        if self.production:
-            secrets = {"SECRET_KEY": self.secret_key, "API_KEY_PEPPER": self.api_key_pepper, "ENCRYPTION_KEY": self.encryption_key}
-            problems += [
-                f"{name} must be at least {SECRET_LENGTH_MIN} characters of your own in production"
-                for name, value in secrets.items()
-                if value == WEAK_SECRET or len(value) < SECRET_LENGTH_MIN
-            ]
-            if not self.stripe_api_key:
-                problems.append("STRIPE_API_KEY is missing")
-            if not self.stripe_webhook_secrets:
-                problems.append("STRIPE_WEBHOOK_SECRETS is missing (comma-separated whsec_… values)")
-            if not self.public_url.startswith("https://"):
-                problems.append("PUBLIC_URL must be an https:// address in production")
+        problems = [
+            f"{variable} must be {wanted}"
+            for variable, value, pattern, wanted in (
+                ("VALUEVERSE_ENV", self.environment, "development|test|production", "development, test or production"),
+                ("DATABASE_URL", self.database_url, r"postgres(ql)?(\+psycopg)?://.+", "given as postgresql://user:password@host/database"),
+                ("REDIS_URL", self.redis_url, "(rediss?|unix)://.+", "a redis://, rediss:// or unix:// address"),
+                ("SMTP_URL", self.smtp_url, "smtps?://.+", "an smtp:// or smtps:// address"),
+                ("PUBLIC_URL", self.public_url, r"https?://[^/\s]+/?", "the http(s) address people use, without a path"),
+                ("STRIPE_API_BASE", self.stripe_api_base, r"https?://[^/\s]+/?", "an http(s) address without a path"),
+                (
+                    "MAIL_FROM",
+                    self.mail_from,
+                    r"([^<>\r\n]+ <[^@\s<>]+@[^@\s<>]+>|[^@\s<>]+@[^@\s<>]+)",
+                    "an address, or a name and <address>",
+                ),
+                ("SELLER_COUNTRY", self.seller.country, "[A-Z]{2}", "two capital letters (ISO 3166-1)"),
+            )
+            if not re.fullmatch(pattern, value)
+        ]
+        return problems + (self._check_production() if self.production else [])
+
+    def _check_production(self) -> list[str]:
+        newest = self.encryption_key.split(",")[0].strip()  # older ones may follow
+        secrets = {"SECRET_KEY": self.secret_key, "API_KEY_PEPPER": self.api_key_pepper, "ENCRYPTION_KEY": newest}
+        problems = [f"{name} is weak: {reason}" for name, value in secrets.items() if (reason := _weakness(value))]
+        if len(set(secrets.values())) < len(secrets):
+            problems.append("SECRET_KEY, API_KEY_PEPPER and ENCRYPTION_KEY must differ: one that leaks must not open the others")
+        if not self.stripe_api_key:
+            problems.append("STRIPE_API_KEY is missing: nobody could pay")
+        elif "_test_" in self.stripe_api_key:
+            problems.append("STRIPE_API_KEY is a test key: no money would move")
+        if not self.stripe_webhook_secrets:
+            problems.append("STRIPE_WEBHOOK_SECRETS is missing (comma-separated whsec_… values)")
+        if not self.public_url.startswith("https://"):
+            problems.append("PUBLIC_URL must be an https:// address in production")
+        if not self.stripe_api_base.startswith("https://"):
+            problems.append("STRIPE_API_BASE must be an https:// address in production")
         return problems
 
 
@@ -139,11 +160,22 @@ def _strings(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError("must not be negative")
-    return number
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise ValueError("must be a whole number, 0 or more")
+    return int(text)
+
+
+def _at_least_one(text: str) -> int:
+    if _count(text) == 0:
+        raise ValueError("must be 1 or more")
+    return _count(text)
+
+
+def _seconds(text: str) -> Decimal:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("must be a number of seconds such as 0.15")
+    return Decimal(text)
 
 
 VARIABLES = {
@@ -161,20 +193,20 @@ VARIABLES = {
     "stripe_publishable_key": ("STRIPE_PUBLISHABLE_KEY", str),
     "stripe_api_base": ("STRIPE_API_BASE", str),
     "stripe_webhook_secrets": ("STRIPE_WEBHOOK_SECRETS", _strings),
-    "adjustment_days": ("ADJUSTMENT_DAYS", _positive),
-    "payment_terms_days": ("PAYMENT_TERMS_DAYS", _positive),
-    "invoice_grace_seconds": ("INVOICE_GRACE_SECONDS", _positive),
-    "usage_window_past_days": ("USAGE_WINDOW_PAST_DAYS", _positive),
-    "usage_window_future_seconds": ("USAGE_WINDOW_FUTURE_SECONDS", _positive),
-    "usage_request_bytes_max": ("USAGE_REQUEST_BYTES_MAX", _positive),
-    "usage_events_per_request_max": ("USAGE_EVENTS_PER_REQUEST_MAX", _positive),
-    "usage_backlog_events_max": ("USAGE_BACKLOG_EVENTS_MAX", _positive),
-    "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", Decimal),
-    "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _positive),
-    "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _positive),
-    "web_workers": ("WEB_WORKERS", _positive),
-    "web_threads": ("WEB_THREADS", _positive),
-    "trusted_proxies": ("TRUSTED_PROXIES", _positive),
+    "adjustment_days": ("ADJUSTMENT_DAYS", _count),
+    "payment_terms_days": ("PAYMENT_TERMS_DAYS", _count),
+    "invoice_grace_seconds": ("INVOICE_GRACE_SECONDS", _count),
+    "usage_window_past_days": ("USAGE_WINDOW_PAST_DAYS", _count),
+    "usage_window_future_seconds": ("USAGE_WINDOW_FUTURE_SECONDS", _count),
+    "usage_request_bytes_max": ("USAGE_REQUEST_BYTES_MAX", _at_least_one),
+    "usage_events_per_request_max": ("USAGE_EVENTS_PER_REQUEST_MAX", _at_least_one),
+    "usage_backlog_events_max": ("USAGE_BACKLOG_EVENTS_MAX", _at_least_one),
+    "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", _seconds),
+    "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _at_least_one),
+    "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
+    "web_workers": ("WEB_WORKERS", _at_least_one),
+    "web_threads": ("WEB_THREADS", _at_least_one),
+    "trusted_proxies": ("TRUSTED_PROXIES", _count),
 }
 SELLER_VARIABLES = {
     "legal_name": "SELLER_LEGAL_NAME",
@@ -191,11 +223,31 @@ SELLER_VARIABLES = {
 }
 
 
+REQUIRED_IN_PRODUCTION = {
+    "REDIS_URL": "the queue (redis://host/0)",
+    "SMTP_URL": "the mail server (smtps://user:password@host)",
+    "MAIL_FROM": "the sender of every mail",
+    "PUBLIC_URL": "the https:// address people use",
+    "SELLER_LEGAL_NAME": "it stands on every invoice",
+    "SELLER_ADDRESS": "it stands on every invoice (lines separated by |)",
+    "SELLER_VAT_ID": "it stands on every invoice",
+}
+
+
+def _weakness(secret: str) -> str:
+    """Why nobody should rely on `secret`; empty when they may (32 random characters hold more than ten different ones)."""
+    if secret == WEAK_SECRET:
+        return "it is the one everybody knows"
+    if len(secret) < SECRET_LENGTH_MIN:
+        return f"it has fewer than {SECRET_LENGTH_MIN} characters"
+    return "it repeats a few characters" if len(set(secret)) < SECRET_DIFFERENT_MIN else ""
+
+
 def _read(variable: str, convert: Any, env: Mapping[str, str], problems: list[str]) -> Any:
     try:
         return convert(env[variable])
-    except (ValueError, ArithmeticError) as error:
-        problems.append(f"{variable} is not usable: {error}")
+    except ValueError as error:
+        problems.append(f"{variable} {error}")
         return None
 
 
