@@ -21,7 +21,7 @@ from core import config, jobs, logs
 from core.db import db, engine_options, is_transient
 from core.errors import ProviderUnavailable, Unavailable
 
-ACTOR_MODULES = ("billing", "payments", "delivery", "metering", "clocks")
+ACTOR_MODULES = ("billing", "payments", "delivery", "metering", "test_clocks")
 THREADS = 8
 STATEMENT_SECONDS_MAX = 300
 ATTEMPTS_MAX = 8
