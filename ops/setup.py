@@ -103,7 +103,7 @@ def install_requirements(purpose: str) -> None:
         say("installing uv")
         run([PYTHON, "-m", "pip", "install", "-q", "--require-hashes", "-r", ROOT / "requirements-uv.txt"], "installing uv")
     say(f"installing {wanted.name}")
-    run([uv, "pip", "install", "--compile-bytecode", "--python", PYTHON, "--require-hashes", "-r", wanted], f"installing {wanted.name}")
+    run([uv, "pip", "install", "--python", PYTHON, "--require-hashes", "-r", wanted], f"installing {wanted.name}")
     stamp.write_text(mark, encoding="utf-8")
     say(f"{wanted.name} installed in {time.monotonic() - began:.0f} s")
 

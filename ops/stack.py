@@ -186,7 +186,7 @@ def settings(home: Home, ports: dict[str, int], given: dict[str, str]) -> dict[s
         "DATABASE_URL": "",
         "REDIS_URL": "",
         "SMTP_URL": "",
-        "STRIPE_API_BASE": "",
+        "STRIPE_API_BASE": "https://api.stripe.com",
     }
     if given.get("VALUEVERSE_ENV") == "production":
         return {**defaults, **named, **fixed}
