@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, Uuid, any_, literal, select, text
+from sqlalchemy import Uuid, any_, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -85,15 +85,14 @@ def _renews_plainly(entry: Claimed, terms: tuple[Term, ...]) -> bool:
     return entry.ends_at is None and entry.status == SubscriptionStatus.ACTIVE and len(running) == 1 and running[0].end is None
 
 
-def _chosen(subscription_ids: Collection[uuid.UUID]) -> Select[Any]:
+def _chosen(subscription_ids: Collection[uuid.UUID]) -> Any:
     s = Subscription
-    chosen: Select[Any] = (
+    return (
         select(s.id, s.organization_id, s.currency, s.status, s.ends_at, s.billed_through, s.next_bill_at, Organization.timezone)
         .join(Organization, Organization.id == s.organization_id)
         .where(s.id == any_(literal(list(subscription_ids), ARRAY(Uuid))))
         .order_by(s.id)
     )
-    return chosen
 
 
 def _claimed(row: Any, as_of: datetime) -> Claimed:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
@@ -14,17 +14,10 @@ from core.invoicing import draft
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceReason, InvoiceTax, RunError
 from core.subscriptions.models import Subscription
 from tests.factories import START, add_term, make_metric, make_organization, make_plan, make_subscription, use
+from tests.invoicing.books import Statements, amounts
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 PER_CALL = {"model": "per_unit", "unit_price": "0.01"}
-
-
-def lines(session: Session, invoice: Invoice) -> dict[str, int]:
-    """The amounts of the lines by the first part of their code."""
-    rows = session.execute(
-        select(InvoiceLine.code, InvoiceLine.amount_minor).where(InvoiceLine.invoice_id == invoice.id).order_by(InvoiceLine.position)
-    )
-    return {code.split("-")[0]: amount for code, amount in rows}
 
 
 def issue(session: Session, invoice: Invoice) -> None:
@@ -38,7 +31,7 @@ def test_a_new_subscription_gets_its_base_price_in_advance(session: Session) -> 
     subscription = make_subscription(session, make_organization(session, tax_rate_percent=Decimal(19)), make_plan(session))
     [invoice_id] = draft.bill_many(session, [subscription.id], as_of=START, actor=SYSTEM)
     invoice = session.get_one(Invoice, invoice_id)
-    assert lines(session, invoice) == {"base": 10000}
+    assert amounts(session, invoice) == {"base": 10000}
     assert (invoice.reason, invoice.status) == (InvoiceReason.START, "draft")
     assert (invoice.subtotal_minor, invoice.tax_minor, invoice.total_minor, invoice.amount_due_minor) == (10000, 1900, 11900, 11900)
     assert (invoice.billing_period_start, invoice.billing_period_end) == (START, JULY)
@@ -56,7 +49,7 @@ def test_billing_again_changes_nothing(session: Session) -> None:
     assert invoice is not None
     assert again is not None
     assert again.id == invoice.id
-    assert lines(session, invoice) == {"base": 10000}
+    assert amounts(session, invoice) == {"base": 10000}
     assert draft.bill_many(session, [subscription.id], as_of=START, actor=SYSTEM) == []
     issue(session, invoice)
     assert draft.bill(session, subscription.id, as_of=START, actor=SYSTEM) is None
@@ -71,7 +64,7 @@ def test_usage_of_the_month_is_billed_when_it_has_ended_and_late_usage_with_the_
     use(session, organization, metric, START + timedelta(days=3), 1000)
     second = draft.bill(session, subscription.id, as_of=JULY, actor=SYSTEM)
     assert second is not None
-    assert lines(session, second) == {"base": 10000, "calls": 1000}
+    assert amounts(session, second) == {"base": 10000, "calls": 1000}
     assert second.reason == InvoiceReason.PERIOD
     assert second.auto_finalize_at == JULY + timedelta(hours=1)
     issue(session, second)
@@ -98,7 +91,7 @@ def test_a_refreshed_draft_counts_what_arrived_meanwhile(session: Session) -> No
     use(session, organization, metric, JULY + timedelta(minutes=5), 7)
     invoice = draft.refresh(session, invoice_id, as_of=JULY + timedelta(minutes=30), actor=SYSTEM)
     assert invoice is not None
-    assert lines(session, invoice) == {"base": 0, "calls": 111}
+    assert amounts(session, invoice) == {"base": 0, "calls": 111}
     assert invoice.total_minor == 111
     assert invoice.auto_finalize_at == JULY + timedelta(hours=1)
 
@@ -117,10 +110,10 @@ def test_an_upgrade_inside_the_month_credits_the_rest_of_the_old_plan(session: S
     session.expire_all()
     changed = draft.bill(session, subscription.id, as_of=change, actor=SYSTEM)
     assert changed is not None
-    amounts = session.execute(
+    kinds = session.execute(
         select(InvoiceLine.kind, InvoiceLine.amount_minor).where(InvoiceLine.invoice_id == changed.id).order_by(InvoiceLine.position)
     )
-    assert [tuple(row) for row in amounts] == [("credit", -5000), ("charge", 10000)]
+    assert [tuple(row) for row in kinds] == [("credit", -5000), ("charge", 10000)]
     assert changed.reason == InvoiceReason.CHANGE
     session.refresh(subscription)
     assert subscription.plan_id == subscription.terms[-1].plan_version.plan_id
@@ -133,7 +126,7 @@ def test_missed_months_are_billed_one_by_one(session: Session) -> None:
     for _ in range(5):
         for invoice_id in draft.bill_many(session, [subscription.id], as_of=late, actor=SYSTEM):
             invoice = session.get_one(Invoice, invoice_id)
-            seen.append((invoice.billing_period_start, lines(session, invoice)))
+            seen.append((invoice.billing_period_start, amounts(session, invoice)))
             issue(session, invoice)
     assert seen == [(START, {"base": 10000}), (JULY, {"base": 10000}), (datetime(2026, 8, 1, tzinfo=UTC), {"base": 10000})]
 
@@ -181,7 +174,7 @@ def test_a_set_needs_no_more_statements_than_one(session: Session) -> None:
     for size in (1, 2, 12):  # the first call also seeds the tax rates
         ids = [make_subscription(session, make_organization(session), plan).id for _ in range(size)]
         session.flush()
-        with _Statements(session) as statements:
+        with Statements(session) as statements:
             draft.bill_many(session, ids, as_of=START, actor=SYSTEM)
         counted.append(statements.count)
     assert counted[1] == counted[2]
@@ -190,23 +183,6 @@ def test_a_set_needs_no_more_statements_than_one(session: Session) -> None:
 def test_an_unknown_subscription_is_not_found(session: Session) -> None:
     with pytest.raises(NotFound):
         draft.bill(session, make_organization(session).id, as_of=START, actor=SYSTEM)
-
-
-class _Statements:
-    """Counts the statements SQLAlchemy sends."""
-
-    def __init__(self, session: Session) -> None:
-        self._engine, self.count = session.connection().engine, 0
-
-    def _seen(self, *_: object) -> None:
-        self.count += 1
-
-    def __enter__(self) -> "_Statements":
-        event.listen(self._engine, "before_cursor_execute", self._seen)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self._engine, "before_cursor_execute", self._seen)
 
 
 def test_every_line_belongs_to_a_subscription_of_its_organization(session: Session) -> None:

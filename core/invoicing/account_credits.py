@@ -1,0 +1,119 @@
+"""Account credits: an invoice with a negative total becomes one, later invoices use it up, oldest first."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from core.db import copy_rows, new_id
+from core.invoicing.models import AccountCredit, CreditApplication
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An invoice that may use credit: at most `total_minor` of `currency`."""
+
+    invoice_id: uuid.UUID
+    organization_id: uuid.UUID
+    currency: str
+    total_minor: int
+
+
+def grant(session: Session, claims: Sequence[Claim], *, at: datetime) -> None:
+    """Turn the negative totals into credits on the accounts."""
+    copy_rows(
+        session,
+        AccountCredit,
+        [
+            {
+                "id": new_id(),
+                "organization_id": claim.organization_id,
+                "source_invoice_id": claim.invoice_id,
+                "currency": claim.currency,
+                "amount_minor": -claim.total_minor,
+                "remaining_minor": -claim.total_minor,
+                "created_at": at,
+            }
+            for claim in claims
+            if claim.total_minor < 0
+        ],
+    )
+
+
+def apply(session: Session, claims: Sequence[Claim]) -> dict[uuid.UUID, int]:
+    """Use the accounts' credits, oldest first, for the invoices in order; returns what each invoice got, in minor units (0 left out).
+
+    The credits stay locked until the transaction ends: two invoices cannot use the same one.
+    """
+    owing = [claim for claim in claims if claim.total_minor > 0]
+    available = session.execute(
+        select(AccountCredit.id, AccountCredit.organization_id, AccountCredit.currency, AccountCredit.remaining_minor)
+        .where(AccountCredit.organization_id.in_({claim.organization_id for claim in owing}), AccountCredit.remaining_minor > 0)
+        .order_by(AccountCredit.created_at, AccountCredit.id)
+        .with_for_update()
+    ).all()
+    left = {credit.id: credit.remaining_minor for credit in available}
+    used: list[dict[str, object]] = []
+    applied: dict[uuid.UUID, int] = {}
+    for claim in owing:
+        open_minor = claim.total_minor
+        for credit in available:
+            if (credit.organization_id, credit.currency) != (claim.organization_id, claim.currency):
+                continue
+            amount = min(open_minor, left[credit.id])
+            if amount > 0:
+                left[credit.id] -= amount
+                open_minor -= amount
+                used.append(_application(credit.id, claim, amount))
+        if open_minor < claim.total_minor:
+            applied[claim.invoice_id] = claim.total_minor - open_minor
+    copy_rows(session, CreditApplication, used)
+    _set_remaining(session, {credit.id: left[credit.id] for credit in available if left[credit.id] != credit.remaining_minor})
+    return applied
+
+
+def give_back(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> None:
+    """An invoice is void: the credits it used are worth what they were. The applications stay as history."""
+    rows = session.execute(
+        select(AccountCredit.id, AccountCredit.remaining_minor, CreditApplication.amount_minor)
+        .join(CreditApplication, CreditApplication.account_credit_id == AccountCredit.id)
+        .where(CreditApplication.organization_id == organization_id, CreditApplication.invoice_id == invoice_id)
+        .with_for_update(of=AccountCredit)
+    )
+    _set_remaining(session, {row.id: row.remaining_minor + row.amount_minor for row in rows})
+
+
+def balance(session: Session, organization_id: uuid.UUID) -> dict[str, int]:
+    """Credit left on the account, minor units by currency."""
+    rows = session.execute(
+        select(AccountCredit.currency, AccountCredit.remaining_minor).where(
+            AccountCredit.organization_id == organization_id, AccountCredit.remaining_minor > 0
+        )
+    )
+    totals: dict[str, int] = {}
+    for currency, remaining in rows:
+        totals[currency] = totals.get(currency, 0) + remaining
+    return totals
+
+
+def _application(credit_id: uuid.UUID, claim: Claim, amount: int) -> dict[str, object]:
+    return {
+        "organization_id": claim.organization_id,
+        "account_credit_id": credit_id,
+        "invoice_id": claim.invoice_id,
+        "amount_minor": amount,
+    }
+
+
+def _set_remaining(session: Session, remaining: Mapping[uuid.UUID, int]) -> None:
+    if remaining:
+        statement = text(
+            "UPDATE account_credits SET remaining_minor = left_over.remaining FROM unnest(:id ::uuid[], :remaining ::bigint[])"
+            " AS left_over(id, remaining) WHERE account_credits.id = left_over.id"
+        )
+        session.execute(statement, {"id": list(remaining), "remaining": list(remaining.values())})
