@@ -18,6 +18,7 @@ OTHER_SERIES = 8
 SERIES_MAX = 8
 TOP_PX, BOTTOM_PX = 10, 22
 BAR_SHARE = Decimal("0.62")
+LABELS_MAX_NARROW = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +221,17 @@ def _hatches(chart: Chart) -> Markup:
 
 
 def _labels(chart: Chart, slot: Decimal) -> Markup:
+    crowded = sum(1 for bar in chart.bars if bar.label) > LABELS_MAX_NARROW
+
+    def css(bar: Bar, index: int) -> Markup:
+        names = [name for name, holds in (("now", bar.kind == "partial"), ("spare", crowded and index % 5)) if holds]
+        return Markup(' class="{}"').format(" ".join(names)) if names else Markup("")
+
     return Markup("").join(
         Markup('<text x="{}%" y="{}" text-anchor="{}"{}>{}</text>').format(
             _px(slot * index + slot / 2), chart.height_px - 4,
             "end" if len(bar.label) > 4 and index >= len(chart.bars) - 2 else "middle",
-            Markup(' class="now"') if bar.kind == "partial" else Markup(""), bar.label,
+            css(bar, index), bar.label,
         )
         for index, bar in enumerate(chart.bars)
         if bar.label

@@ -23,7 +23,7 @@ class TierRow:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One charge. `share` is its part of the subtotal (0..1), None where shares mean nothing (credits, quotes)."""
+    """One charge. `share` is its part of the subtotal (0..1), None where shares mean nothing; `tax_rate` is in percent."""
 
     code: str
     name: str
@@ -40,6 +40,7 @@ class Row:
     rounding: str = ""
     quantity_text: str = ""
     csv_href: str | None = None
+    tax_rate: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

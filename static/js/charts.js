@@ -19,6 +19,11 @@
   const draw = (figure) => {
     const { data, layout } = JSON.parse(document.getElementById(figure.dataset.figure).textContent);
     const box = figure.querySelector(".chart-live");
+    const { tickvals, ticktext } = layout.xaxis ?? {};
+    if (box.clientWidth < 480 && tickvals?.length > 12) {
+      layout.xaxis.tickvals = tickvals.filter((_, index) => index % 5 === 0);
+      layout.xaxis.ticktext = ticktext.filter((_, index) => index % 5 === 0);
+    }
     const coloured = data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: tokens(trace.meta?.token ?? "c1")[0] } }));
     window.Plotly.react(box, coloured, theme(layout), { displayModeBar: false, responsive: true }).then(() => figure.classList.add("live"));
   };
