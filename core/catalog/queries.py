@@ -62,11 +62,15 @@ def plan(session: Session, code: str) -> SubscriptionPlan:
     return found
 
 
-def plans(session: Session, *, active: bool | None = True, after: str = "", limit: int = 50) -> Sequence[SubscriptionPlan]:
-    """Plans by code with their versions, `limit` of them behind the code `after`; `active` None: withdrawn ones too."""
+def plans(
+    session: Session, *, active: bool | None = True, public: bool | None = None, after: str = "", limit: int = 50
+) -> Sequence[SubscriptionPlan]:
+    """Plans by code with their versions, `limit` of them behind the code `after`; `active`, `public` None: either."""
     wanted = select(SubscriptionPlan).where(SubscriptionPlan.code > after).options(selectinload(SubscriptionPlan.versions))
     if active is not None:
         wanted = wanted.where(SubscriptionPlan.is_active.is_(active))
+    if public is not None:
+        wanted = wanted.where(SubscriptionPlan.is_public.is_(public))
     wanted = wanted.order_by(SubscriptionPlan.code).limit(min(limit, PAGE_SIZE_MAX)).execution_options(populate_existing=True)
     return session.scalars(wanted).all()
 

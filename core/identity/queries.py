@@ -83,6 +83,14 @@ def api_keys(session: Session, organization_id: uuid.UUID | None, *, after: uuid
     return session.scalars(query.where(ApiKey.id < after) if after else query).all()
 
 
+def key_owner(session: Session, key_id: uuid.UUID) -> uuid.UUID | None:
+    """The organization a key is bound to, None for a platform key; raises NotFound."""
+    key = session.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound("There is no such API key.")
+    return key.organization_id
+
+
 def members(session: Session, organization_id: uuid.UUID) -> Sequence[Membership]:
     """The organization's members with their users, in the order they joined."""
     query = select(Membership).options(joinedload(Membership.user)).where(Membership.organization_id == organization_id)
@@ -98,14 +106,6 @@ def memberships(session: Session, user_id: uuid.UUID) -> Sequence[Membership]:
 def operators(session: Session) -> Sequence[User]:
     """Everybody with a role on the finance side."""
     return session.scalars(select(User).where(User.operator_role.is_not(None)).order_by(User.email)).all()
-
-
-def find_clock(session: Session, clock_id: uuid.UUID) -> TestClock:
-    """The test clock as it stands in the database now; raises NotFound."""
-    found = session.get(TestClock, clock_id, populate_existing=True)
-    if found is None:
-        raise NotFound("There is no such test clock.")
-    return found
 
 
 def list_clocks(session: Session, *, after: uuid.UUID | None = None, limit: int) -> Sequence[TestClock]:

@@ -1,0 +1,192 @@
+"""Plans: price lists in immutable versions."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from api.call import Call
+from api.contract import Input, Listing, Output, Page, endpoint, page_of
+from api.reading import Exact
+from api.values import Code, Currency, Metadata, Text
+from core.catalog import publish, queries
+from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
+from core.errors import NotFound
+from core.identity.permissions import Scope
+
+TAG = "Plans"
+Period = Literal[
+    "day", "week", "month", "quarter", "half_year", "year",
+    "daily", "weekly", "monthly", "quarterly", "half_yearly", "semiannual", "yearly", "annual",
+]  # fmt: skip
+Mode = Literal["in_advance", "in_arrears"]
+PriceDocument = Annotated[
+    dict[str, Any],
+    Meta(
+        description=(
+            "One price: `metric` (code; left out for a recurring fee), `code`, `name`, `billing_mode`, and `model` with exactly the keys "
+            "of that model. See the documentation of pricing models."
+        ),
+        examples=[{"metric": "requests", "model": "package", "package_size": "1000", "package_price": "0.40"}],
+        extra_json_schema={"required": ["model"], "properties": {"model": {"type": "string"}, "metric": {"type": "string"}}},
+    ),
+]
+
+
+class PlanIn(Input):
+    """A plan's next version."""
+
+    code: Code
+    name: Text
+    currency: Currency
+    billing_period: Period = "month"
+    interval_count: Annotated[int, Meta(ge=1, le=120)] = 1
+    base_price: Annotated[Exact, Meta(description="Per billing period, in major units.")] = field(default_factory=lambda: Exact("0"))
+    billing_mode: Annotated[Mode, Meta(description="When the base price is billed.")] = "in_advance"
+    trial_period_days: Annotated[int, Meta(ge=0, le=730)] = 0
+    prices: Annotated[list[PriceDocument], Meta(max_length=100)] = field(default_factory=list)
+    proration: Literal["seconds", "days", "none"] = "seconds"
+    credit_policy: Annotated[Literal["credit", "none"], Meta(description="Whether unused time billed in advance is credited.")] = "credit"
+    description: Annotated[str, Meta(max_length=2000, pattern=r"^[ -~]*$")] = ""
+    is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
+    features: Metadata = field(default_factory=dict)
+    limits: Metadata = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
+
+
+class PlanList(Listing):
+    """Filters of the list."""
+
+    active: bool | None = True
+
+
+class PriceOut(Output):
+    """One price of a version; `rules` are the keys of its model."""
+
+    id: uuid.UUID
+    code: str
+    name: str
+    kind: str
+    metric: str | None
+    model: str
+    rules: dict[str, Any]
+    billing_mode: str
+
+
+class PlanVersionOut(Output):
+    """One immutable version."""
+
+    id: uuid.UUID
+    version: int
+    status: str
+    base_price: Decimal
+    billing_mode: str
+    billing_period: str
+    interval_count: int
+    trial_period_days: int
+    proration: str
+    credit_policy: str
+    prices: list[PriceOut]
+    features: dict[str, Any]
+    limits: dict[str, Any]
+    published_at: datetime | None
+
+
+class PlanOut(Output):
+    """A plan with its versions, newest first. `version` is the number new subscriptions get."""
+
+    id: uuid.UUID
+    code: str
+    name: str
+    description: str
+    currency: str
+    is_active: bool
+    is_public: bool
+    version: int | None
+    versions: list[PlanVersionOut]
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+@endpoint("POST", "/billing/plans", scope=Scope.BILLING_WRITE, tag=TAG, status=201)
+def publish_plan(call: Call, body: PlanIn) -> PlanOut:
+    """Create a plan, or the next version of one.
+
+    Needs a platform key. The first post of a code publishes version 1, every further one the next version; running subscriptions
+    keep the version they have.
+    """
+    call.require_platform()
+    values = {name: getattr(body, name) for name in body.__struct_fields__}
+    version = publish.create_version(call.session, **values, actor=call.actor, at=call.now())
+    return _out(queries.plan(call.session, str(version.plan_id)))
+
+
+@endpoint("GET", "/billing/plans", scope=Scope.BILLING_READ, tag=TAG)
+def list_plans(call: Call, query: PlanList) -> Page[PlanOut]:
+    """List plans by code. A key bound to one organization sees the public ones."""
+    public = None if call.platform else True
+    rows = queries.plans(call.session, active=query.active, public=public, after=query.cursor or "", limit=query.limit + 1)
+    return page_of(rows, query.limit, _out, lambda row: row.code)
+
+
+@endpoint("GET", "/billing/plans/<plan>", scope=Scope.BILLING_READ, tag=TAG)
+def get_plan(call: Call, plan: str) -> PlanOut:
+    """Read a plan by its code or id."""
+    found = queries.plan(call.session, plan)
+    if not call.platform and not found.is_public:
+        raise NotFound("There is no such plan.")
+    return _out(found)
+
+
+def _out(row: SubscriptionPlan) -> PlanOut:
+    versions = sorted(row.versions, key=lambda version: -version.version)
+    live = next((version.version for version in versions if version.status == VersionStatus.LIVE), None)
+    return PlanOut(
+        id=row.id,
+        code=row.code,
+        name=row.name,
+        description=row.description,
+        currency=row.currency,
+        is_active=row.is_active,
+        is_public=row.is_public,
+        version=live,
+        versions=[_version(version) for version in versions],
+        metadata=row.extra,
+        created_at=row.created_at,
+    )
+
+
+def _version(row: PlanVersion) -> PlanVersionOut:
+    return PlanVersionOut(
+        id=row.id,
+        version=row.version,
+        status=row.status,
+        base_price=row.base_price,
+        billing_mode=row.billing_mode,
+        billing_period=row.billing_period,
+        interval_count=row.interval_count,
+        trial_period_days=row.trial_period_days,
+        proration=row.proration,
+        credit_policy=row.credit_policy,
+        prices=[_price(rule) for rule in row.rules],
+        features=row.features,
+        limits=row.limits,
+        published_at=row.published_at,
+    )
+
+
+def _price(rule: PricingRule) -> PriceOut:
+    return PriceOut(
+        id=rule.id,
+        code=rule.code,
+        name=rule.name,
+        kind=rule.kind,
+        metric=rule.metric.code if rule.metric else None,
+        model=rule.model,
+        rules=rule.rules,
+        billing_mode=rule.billing_mode,
+    )
