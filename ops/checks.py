@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ops.home import ROOT
@@ -15,7 +16,7 @@ BIN = Path(sys.executable).parent
 PIN = ("pip", "compile", "-q", "--universal", "--generate-hashes", "--no-header", "--no-annotate")
 
 
-def step(name: str, command: list[str | Path]) -> bool:
+def step(name: str, command: Sequence[str | Path]) -> bool:
     """Run one check with its output on the console; whether it passed."""
     print(f"== {name}", flush=True)
     began = time.monotonic()
@@ -49,7 +50,7 @@ def test(arguments: list[str]) -> int:
 
 def requirements() -> int:
     """Write the hash-pinned requirements anew from pyproject.toml; what is pinned stays as it is where it still fits."""
-    pins = [
+    pins: list[list[str | Path]] = [
         [BIN / "uv", *PIN, "pyproject.toml", "--extra", "local", "-o", "requirements.txt"],
         [BIN / "uv", *PIN, "pyproject.toml", "--extra", "local", "--extra", "dev", "-c", "requirements.txt", "-o", "requirements-dev.txt"],
     ]

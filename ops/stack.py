@@ -157,11 +157,11 @@ def outside(home: Home, ports: dict[str, int], environment: dict[str, str]) -> l
         folder.mkdir(exist_ok=True, mode=0o700)
         found.append(Service("valkey", valkey.arguments(folder, ports["valkey"]), DATA, leashed=True))
     if environment["SMTP_URL"] == f"smtp://{HOST}:{ports['smtp']}":
-        words = ("--smtp-port", str(ports["smtp"]), "--web-port", str(ports["mail"]), "--folder", home.path / "mail")
+        words = ["--smtp-port", str(ports["smtp"]), "--web-port", str(ports["mail"]), "--folder", str(home.path / "mail")]
         found.append(Service("mail catcher", python("-m", "ops.mailcatcher", *words), OUTSIDE))
     if environment["STRIPE_API_BASE"] == f"http://{HOST}:{ports['provider']}":
         target = ("--webhook-url", f"http://{HOST}:{ports['web']}{WEBHOOK_PATH}", "--webhook-secret", environment["STRIPE_WEBHOOK_SECRETS"])
-        words = ("--port", str(ports["provider"]), "--data", home.path / "provider.sqlite", *target)
+        words = ["--port", str(ports["provider"]), "--data", str(home.path / "provider.sqlite"), *target]
         found.append(Service("provider fake", python("-m", "tests.fakes.provider", *words), OUTSIDE))
     return found
 

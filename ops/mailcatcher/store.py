@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ def parse(mail_id: str, content: bytes) -> Mail:
     """Decode a mail; a part that is missing is empty."""
     message = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes(content)
     files = [
-        Attachment(part.get_filename() or f"part-{number}", part.get_content_type(), part.get_payload(decode=True) or b"")
+        Attachment(part.get_filename() or f"part-{number}", part.get_content_type(), _bytes(part))
         for number, part in enumerate(message.iter_attachments(), start=1)
     ]
     return Mail(
@@ -89,6 +89,11 @@ def parse(mail_id: str, content: bytes) -> Mail:
         _body(message, "html"),
         tuple(files),
     )
+
+
+def _bytes(part: Message) -> bytes:
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
 
 
 def _body(message: EmailMessage, kind: str) -> str:
