@@ -33,7 +33,7 @@ def render_pdf(document: InvoiceDocument) -> bytes:
     from weasyprint import HTML
 
     stylesheet, fonts = _stylesheet()
-    source = rendering.render("documents/invoice.html", document=document, qr=payment_qr(document), css_class=document.mark.name.lower())
+    source = rendering.render("documents/invoice.html", document=document, qr=payment_qr(document))
     printed = HTML(string=source, base_url=FONTS.as_uri() + "/", url_fetcher=_fetcher()).write_pdf(
         stylesheets=[stylesheet],
         font_config=fonts,

@@ -35,6 +35,6 @@ def invoice() -> InvoiceDocument:
         171879,
         ("We charge Visa ending 4242 on 15 Nov 2026.", "You need to do nothing."),
         bank=BankDetails("Northlight AI GmbH", "DE89 3704 0044 0532 0130 00", "COBADEFFXXX", "INV-2026-0317"),
-        terms=("Terms: 14 days net.", "A transfer that arrives by 12 Nov 2026 replaces the card charge.", "After the due date interest under § 288 BGB applies.", "Usage per tier and per day is on page 2."),
+        terms=("Terms: 14 days net.", "A transfer that arrives by 12 Nov 2026 replaces the card charge.", "After the due date interest under §\u00a0288 BGB applies.", "Usage per tier and per day is in the annex."),
         usage=usage_table(),
     )
