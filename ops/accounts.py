@@ -6,27 +6,14 @@ import argparse
 import getpass
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from sqlalchemy.orm import Session
 
 from core import audit, clock
 from core.errors import BillingError
 from core.identity import keys, users
 from core.identity.models import OperatorRole
 from core.identity.permissions import Scope
-
-
-@contextmanager
-def unit_of_work() -> Iterator[Session]:
-    """A transaction in the product's own context."""
-    from core.db import transaction
-    from workers import app
-
-    with app().app_context(), transaction() as session:
-        yield session
+from ops.context import unit_of_work
 
 
 def create_operator(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from core import selfcheck
-from ops.accounts import unit_of_work
+from ops.context import unit_of_work
 
 
 def main(argv: list[str]) -> int:  # noqa: ARG001 - commands share one signature
