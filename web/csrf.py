@@ -35,10 +35,16 @@ def csrf_token() -> str:
     """The token for a form on the page being rendered."""
     login = g.get("login")
     if login is not None:
-        return _token(login.csrf_secret)
+        return token_for(login.csrf_secret)
     if "form_cookie" not in g:
         g.form_cookie = request.cookies.get(COOKIE) or secrets.token_urlsafe(24)
-    return _token(g.form_cookie)
+    return token_for(g.form_cookie)
+
+
+def token_for(secret: str) -> str:
+    """The token that belongs to a sign-in's `csrf_secret` or to the form cookie."""
+    key = current_app.config["SETTINGS"].secret_key.encode()
+    return hmac.new(key, f"csrf:{secret}".encode(), hashlib.sha256).hexdigest()
 
 
 def _check() -> AnyResponse | None:
@@ -50,7 +56,7 @@ def _check() -> AnyResponse | None:
     if origin not in (None, "null") and origin != request.host_url.rstrip("/"):
         raise Forbidden("The request came from another site.", code="cross_site")
     given = request.headers.get(HEADER) or request.form.get(FIELD, "")
-    if any(hmac.compare_digest(_token(secret), given) for secret in _secrets()):
+    if any(hmac.compare_digest(token_for(secret), given) for secret in _secrets()):
         return None
     if g.get("site") and g.get("login") is None and not request.path.endswith("/sign-in"):
         return to_sign_in()
@@ -65,11 +71,6 @@ def _secrets() -> list[str]:
     if g.get("site"):
         return own
     return own + [row.csrf_secret for row in (live_session(site) for site in SITES) if row is not None]
-
-
-def _token(secret: str) -> str:
-    key = current_app.config["SETTINGS"].secret_key.encode()
-    return hmac.new(key, f"csrf:{secret}".encode(), hashlib.sha256).hexdigest()
 
 
 def _set_cookie(response: Response) -> Response:
