@@ -64,13 +64,13 @@ def wait_for_usage() -> None:
 
 
 def carry_out(due: Due) -> None:
-    """Rate, finalize, charge: in this order, as of the clock's instant."""
-    if due.subscription_ids:
-        with transaction() as session:
-            draft.bill_many(session, due.subscription_ids, as_of=due.at, actor=SYSTEM)
-    elif due.draft_ids:
+    """Finalize, rate, charge, as of the clock's instant; a subscription waits for its last draft, so drafts come first."""
+    if due.draft_ids:
         with transaction() as session:
             finalize.finalize_many(session, due.draft_ids, at=due.at, actor=SYSTEM)
+    elif due.subscription_ids:
+        with transaction() as session:
+            draft.bill_many(session, due.subscription_ids, as_of=due.at, actor=SYSTEM)
     else:
         for invoice_id in due.invoice_ids:
             collect(invoice_id, at=due.at)

@@ -1,0 +1,147 @@
+"""Reading invoices; everything a page or the API shows is loaded. Work that waits is found here by its state."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, selectinload
+
+from core.errors import NotFound
+from core.identity.models import Organization
+from core.invoicing.models import CreditApplication, Invoice, InvoiceDocument, InvoiceLine, InvoiceStatus
+from core.subscriptions.models import Subscription
+
+PAGE_SIZE_MAX = 200
+
+
+def invoice(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> Invoice:
+    """One invoice of the organization with lines and taxes; NotFound also for another's."""
+    return _one(session, select(Invoice).where(Invoice.organization_id == organization_id, Invoice.id == invoice_id))
+
+
+def invoice_by_number(session: Session, organization_id: uuid.UUID, number: str) -> Invoice:
+    """The same by its number."""
+    return _one(session, select(Invoice).where(Invoice.organization_id == organization_id, Invoice.invoice_number == number))
+
+
+def any_invoice(session: Session, invoice_id: uuid.UUID) -> Invoice:
+    """One invoice of any organization, with lines and taxes: for operators and workers only."""
+    return _one(session, select(Invoice).where(Invoice.id == invoice_id))
+
+
+def line(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID, line_id: uuid.UUID) -> InvoiceLine:
+    """One line of an invoice of the organization; NotFound."""
+    found = session.scalars(
+        select(InvoiceLine).where(
+            InvoiceLine.organization_id == organization_id, InvoiceLine.invoice_id == invoice_id, InvoiceLine.id == line_id
+        )
+    ).one_or_none()
+    if found is None:
+        raise NotFound("There is no such line.")
+    return found
+
+
+def invoices(
+    session: Session,
+    organization_id: uuid.UUID,
+    *,
+    status: InvoiceStatus | None = None,
+    subscription_id: uuid.UUID | None = None,
+    before_id: uuid.UUID | None = None,
+    limit: int = 50,
+) -> Sequence[Invoice]:
+    """The organization's invoices, newest first, with lines and taxes; the page behind `before_id`."""
+    wanted = select(Invoice).where(Invoice.organization_id == organization_id)
+    if subscription_id is not None:
+        wanted = wanted.where(Invoice.subscription_id == subscription_id)
+    return _page(session, wanted, status, before_id, limit)
+
+
+def all_invoices(
+    session: Session, *, status: InvoiceStatus | None = None, before_id: uuid.UUID | None = None, limit: int = 50
+) -> Sequence[Invoice]:
+    """Invoices of every organization, newest first: for operators only."""
+    return _page(session, select(Invoice), status, before_id, limit)
+
+
+def document(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> InvoiceDocument:
+    """The stored PDF of an invoice; NotFound while it has not been rendered."""
+    found = session.scalars(
+        select(InvoiceDocument).where(InvoiceDocument.organization_id == organization_id, InvoiceDocument.invoice_id == invoice_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("The document is not there yet.", code="document_not_ready")
+    return found
+
+
+def credits_used(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> Sequence[CreditApplication]:
+    """The account credits that were set against the invoice."""
+    return session.scalars(
+        select(CreditApplication)
+        .where(CreditApplication.organization_id == organization_id, CreditApplication.invoice_id == invoice_id)
+        .order_by(CreditApplication.id)
+    ).all()
+
+
+def owner(session: Session, invoice_id: uuid.UUID) -> Organization:
+    """The organization an invoice belongs to, in whose time it lives; NotFound."""
+    return _owner(session, select(Organization).join(Invoice, Invoice.organization_id == Organization.id).where(Invoice.id == invoice_id))
+
+
+def subscriber(session: Session, subscription_id: uuid.UUID) -> Organization:
+    """The organization a subscription belongs to, in whose time it lives; NotFound."""
+    of = select(Organization).join(Subscription, Subscription.organization_id == Organization.id)
+    return _owner(session, of.where(Subscription.id == subscription_id))
+
+
+def drafts_to_finalize(session: Session, *, as_of: datetime, limit: int = 500) -> list[tuple[uuid.UUID, datetime]]:
+    """Drafts whose time has come in real time (no test clock), oldest first, each with the instant it was due to be finalized."""
+    rows = session.execute(
+        select(Invoice.id, Invoice.auto_finalize_at)
+        .join(Organization, Organization.id == Invoice.organization_id)
+        .where(
+            Invoice.status == InvoiceStatus.DRAFT,
+            Invoice.held_reason.is_(None),
+            Invoice.auto_finalize_at <= as_of,
+            Organization.test_clock_id.is_(None),
+        )
+        .order_by(Invoice.auto_finalize_at, Invoice.id)
+        .limit(limit)
+    )
+    return [(invoice_id, due) for invoice_id, due in rows if due is not None]
+
+
+def without_document(session: Session, *, limit: int = 200) -> list[uuid.UUID]:
+    """Finalized invoices whose PDF has not been rendered, oldest first."""
+    rendered = select(InvoiceDocument.invoice_id).where(InvoiceDocument.invoice_id == Invoice.id).exists()
+    wanted = select(Invoice.id).where(Invoice.finalized_at.is_not(None), ~rendered).order_by(Invoice.finalized_at).limit(limit)
+    return list(session.scalars(wanted))
+
+
+def _one(session: Session, wanted: Select[Invoice]) -> Invoice:
+    loaded = wanted.options(selectinload(Invoice.lines), selectinload(Invoice.taxes)).execution_options(populate_existing=True)
+    found = session.scalars(loaded).one_or_none()
+    if found is None:
+        raise NotFound("There is no such invoice.")
+    return found
+
+
+def _page(
+    session: Session, wanted: Select[Invoice], status: InvoiceStatus | None, before_id: uuid.UUID | None, limit: int
+) -> Sequence[Invoice]:
+    if status is not None:
+        wanted = wanted.where(Invoice.status == status)
+    if before_id is not None:
+        wanted = wanted.where(Invoice.id < before_id)
+    loaded = wanted.options(selectinload(Invoice.lines), selectinload(Invoice.taxes)).execution_options(populate_existing=True)
+    return session.scalars(loaded.order_by(Invoice.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
+
+
+def _owner(session: Session, wanted: Select[Organization]) -> Organization:
+    found = session.scalars(wanted).one_or_none()
+    if found is None:
+        raise NotFound("There is no such organization.")
+    return found

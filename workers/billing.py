@@ -1,0 +1,51 @@
+"""Actors of billing: rate a subscription, finalize a draft, carry an invoice run on. Each finds its work by state; twice does nothing."""
+
+from __future__ import annotations
+
+import uuid
+
+import dramatiq
+
+from core import clock
+from core.audit import SYSTEM
+from core.db import transaction
+from core.errors import Conflict, NotFound
+from core.invoicing import draft, finalize, queries, run
+
+RUN_MILLISECONDS_MAX = 6 * 3_600_000
+
+
+@dramatiq.actor(throws=(NotFound,))
+def bill_subscription(subscription_id: str) -> None:
+    """Put what has fallen due on a draft."""
+    with transaction() as session:
+        now = clock.now(queries.subscriber(session, uuid.UUID(subscription_id)))
+        draft.bill_many(session, [uuid.UUID(subscription_id)], as_of=now, actor=SYSTEM)
+
+
+@dramatiq.actor(throws=(NotFound, Conflict))
+def finalize_invoice(invoice_id: str) -> None:
+    """Make the draft a document that is owed."""
+    with transaction() as session:
+        now = clock.now(queries.owner(session, uuid.UUID(invoice_id)))
+        finalize.finalize_invoice(session, uuid.UUID(invoice_id), at=now, actor=SYSTEM)
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX, throws=(NotFound,))
+def rate_run(run_id: str) -> None:
+    """Rate everything that is due, set by set."""
+    after: uuid.UUID | None = None
+    while True:
+        with transaction() as session:
+            after = run.rate_set(session, uuid.UUID(run_id), after_id=after, at=clock.now(), actor=SYSTEM)
+        if after is None:
+            return
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX, throws=(NotFound,))
+def finalize_run(run_id: str) -> None:
+    """Finalize the run's drafts, set by set, until none is left or somebody pauses it."""
+    more = True
+    while more:
+        with transaction() as session:
+            more = run.finalize_set(session, uuid.UUID(run_id), at=clock.now(), actor=SYSTEM)
