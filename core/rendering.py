@@ -162,6 +162,14 @@ def file_size(size_bytes: int, locale: str = LOCALE) -> str:
     return f"{format_decimal(max(1, round(size_bytes / 1000)), locale=locale)}{NBSP}KB"
 
 
+def instant(text: str) -> datetime:
+    """A moment read back from stored JSON (ISO 8601 with an offset), ready for the other formats."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no offset from UTC")
+    return moment
+
+
 def local_day(value: Date | datetime, timezone: str) -> Date:
     """The calendar day of an instant in `timezone`; a plain date is itself."""
     return value.astimezone(ZoneInfo(timezone)).date() if isinstance(value, datetime) else value
@@ -169,7 +177,7 @@ def local_day(value: Date | datetime, timezone: str) -> Date:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (money, money_parts, plain_money, quantity, unit_price, price_scale, per_units, percent, rate, change, date, day_month, datetime_tz, time_tz, period, relative, file_size)
+    for f in (money, money_parts, plain_money, quantity, unit_price, price_scale, per_units, percent, rate, change, date, day_month, datetime_tz, time_tz, period, relative, file_size, instant)
 }
 
 
