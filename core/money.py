@@ -102,9 +102,9 @@ def round_half_up(amount: Decimal | Fraction, currency: str) -> int:
         scale = _SCALE[currency]
     except KeyError:
         raise UnknownCurrency(currency) from None
-    if isinstance(amount, Fraction):
-        return round_ratio(amount.numerator * int(scale), amount.denominator)
-    return int((amount * scale).quantize(_ONE, ROUND_HALF_UP, _ROUNDING))
+    if isinstance(amount, Decimal):
+        return int((amount * scale).quantize(_ONE, ROUND_HALF_UP, _ROUNDING))
+    return round_ratio(amount.numerator * int(scale), amount.denominator)
 
 
 def round_ratio(numerator: int, denominator: int) -> int:

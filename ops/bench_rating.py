@@ -20,7 +20,7 @@ from core.pricing.rules import PerUnit, PriceModel, parse_model
 PAIRS, CHUNK = 1_000_000, 50_000
 ONE, SCALE, ROUNDING = Decimal(1), Decimal(100), Context(prec=96)
 
-MODELS = [
+MODELS: list[dict[str, object]] = [
     {"model": "per_unit", "unit_price": "0.000008"},
     {
         "model": "graduated",

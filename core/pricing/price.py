@@ -1,10 +1,10 @@
 """What a quantity costs under a price model, and how that came about. Amounts are major units before rounding to the currency."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
+from functools import cache
+from typing import NamedTuple
 
-from core.money import EXACT
 from core.pricing.rules import (
     AnyTier,
     BlockTier,
@@ -23,6 +23,7 @@ from core.pricing.rules import (
 )
 
 _ZERO = Decimal(0)
+_new = tuple.__new__  # a named tuple's own constructor costs as much as the arithmetic it reports
 
 
 class QuantityError(ValueError):
@@ -32,8 +33,7 @@ class QuantityError(ValueError):
         super().__init__(f"quantity must not be negative, got {quantity}")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of an explanation: `quantity` units above `from_` up to `up_to`, at `unit_price` each, plus `flat_fee`."""
 
     label: str
@@ -57,13 +57,34 @@ class Step:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How an amount came about: `amount` equals `price()` and the sum of the steps; `formula` says the rule in words."""
+class Explanation(NamedTuple):
+    """How an amount came about: `amount` equals `price()` and is the sum of the steps."""
 
+    model: PriceModel
+    quantity: Decimal
     amount: Decimal
     steps: tuple[Step, ...]
-    formula: str
+
+    @property
+    def formula(self) -> str:
+        """The rule in words."""
+        match self.model:
+            case PerUnit():
+                return f"{self.quantity:f} × {self.model.unit_price:f}"
+            case Graduated() | GraduatedPercentage():
+                return "each unit at the price of its tier"
+            case Volume():
+                return "all units at the price of the tier the total falls in"
+            case Package():
+                return _package_formula(self.model, self.quantity)
+            case Flat():
+                return "one price for the cycle"
+            case Stairstep():
+                return "the fee of the tier the total falls in"
+            case GraduatedBlocks():
+                return "each tier's units in begun blocks of that tier"
+            case VolumeBlocks():
+                return "all units in begun blocks of the tier the total falls in"
 
 
 def price(model: PriceModel, quantity: Decimal) -> Decimal:
@@ -118,7 +139,7 @@ def blocks(quantity: Decimal, size: Decimal) -> Decimal:
     return full + 1 if rest else full
 
 
-def _graduated(tiers: tuple[Tier, ...] | tuple[RateTier, ...], quantity: Decimal) -> Decimal:
+def _graduated(tiers: tuple[Tier | RateTier, ...], quantity: Decimal) -> Decimal:
     amount = lower = _ZERO
     for tier in tiers:
         up_to = tier.up_to
@@ -130,61 +151,72 @@ def _graduated(tiers: tuple[Tier, ...] | tuple[RateTier, ...], quantity: Decimal
 
 
 def explain(model: PriceModel, quantity: Decimal) -> Explanation:
-    """`price()` with the steps that lead to it, for invoice lines and pages."""
-    with localcontext(EXACT):
-        amount = price(model, quantity)
-        match model:
-            case PerUnit():
-                steps: tuple[Step, ...] = (_step("per unit", _ZERO, None, quantity, model.unit_price, _ZERO),)
-                formula = f"{quantity:f} × {model.unit_price:f}"
-            case Graduated() | GraduatedPercentage():
-                steps = _tier_steps(model.tiers, quantity)
-                formula = "each unit at the price of its tier"
-            case Volume():
-                steps = (_one_tier(model.tiers, quantity, model.tiers[tier_index(model.tiers, quantity)].unit_price),)
-                formula = "all units at the price of the tier the total falls in"
-            case Package():
-                steps, formula = _package_steps(model, quantity)
-            case Flat():
-                steps = (_step("flat price", _ZERO, None, _ZERO, _ZERO, model.flat_price),)
-                formula = "one price for the cycle"
-            case Stairstep():
-                steps = (_one_tier(model.tiers, quantity, _ZERO),)
-                formula = "the fee of the tier the total falls in"
-            case GraduatedBlocks():
-                steps = _block_steps(model.tiers, quantity)
-                formula = "each tier's units in begun blocks of that tier"
-            case VolumeBlocks():
-                i = tier_index(model.tiers, quantity)
-                steps = (_block_step(i, model.tiers, quantity, _ZERO),)
-                formula = "all units in begun blocks of the tier the total falls in"
-    return Explanation(amount, steps, formula)
+    """`price()` with the steps that lead to it, for invoice lines and pages; exact and refusing as `price()`."""
+    if quantity < _ZERO:
+        raise QuantityError(quantity)
+    match model:
+        case PerUnit():
+            amount = quantity * model.unit_price
+            step = _new(Step, ("per unit", _ZERO, None, quantity, model.unit_price, _ZERO, amount))
+            return _new(Explanation, (model, quantity, amount, (step,)))
+        case Graduated() | GraduatedPercentage():
+            return _explained(model, quantity, _tier_steps(model.tiers, quantity))
+        case Volume():
+            i = tier_index(model.tiers, quantity)
+            return _explained(model, quantity, [_whole_step(model.tiers, i, quantity, model.tiers[i].unit_price)])
+        case Package():
+            count = packages(model, quantity)
+            amount = count * model.package_price
+            step = _new(Step, ("packages", model.free_units, None, count, model.package_price, _ZERO, amount))
+            return _new(Explanation, (model, quantity, amount, (step,)))
+        case Flat():
+            return _explained(model, quantity, [_step("flat price", _ZERO, None, _ZERO, _ZERO, model.flat_price)])
+        case Stairstep():
+            return _explained(model, quantity, [_whole_step(model.tiers, tier_index(model.tiers, quantity), quantity, _ZERO)])
+        case GraduatedBlocks():
+            return _explained(model, quantity, _block_steps(model.tiers, quantity))
+        case VolumeBlocks():
+            return _explained(model, quantity, [_block_step(tier_index(model.tiers, quantity), model.tiers, quantity, _ZERO)])
+
+
+def _explained(model: PriceModel, quantity: Decimal, steps: list[Step]) -> Explanation:
+    amount = steps[0].amount
+    for step in steps[1:]:
+        amount += step.amount
+    return _new(Explanation, (model, quantity, amount, tuple(steps)))
 
 
 def _step(label: str, from_: Decimal, up_to: Decimal | None, quantity: Decimal, unit_price: Decimal, flat_fee: Decimal) -> Step:
     return Step(label, from_, up_to, quantity, unit_price, flat_fee, quantity * unit_price + flat_fee)
 
 
-def _one_tier(tiers: tuple[Tier, ...], quantity: Decimal, unit_price: Decimal) -> Step:
-    i = tier_index(tiers, quantity)
-    lower = tiers[i - 1].up_to or _ZERO if i else _ZERO
-    return _step(f"tier {i + 1}", lower, tiers[i].up_to, quantity, unit_price, tiers[i].flat_fee)
+def _whole_step(tiers: tuple[Tier, ...], i: int, quantity: Decimal, unit_price: Decimal) -> Step:
+    tier = tiers[i]
+    lower = (tiers[i - 1].up_to or _ZERO) if i else _ZERO
+    return _new(Step, (_label(i), lower, tier.up_to, quantity, unit_price, tier.flat_fee, quantity * unit_price + tier.flat_fee))
 
 
-def _tier_steps(tiers: tuple[Tier, ...] | tuple[RateTier, ...], quantity: Decimal) -> tuple[Step, ...]:
-    return tuple(
-        _step(f"tier {i + 1}", lower, tiers[i].up_to, units, tiers[i].unit_price, tiers[i].flat_fee)
-        for i, lower, units in walk(tiers, quantity)
-    )
+def _tier_steps(tiers: tuple[Tier | RateTier, ...], quantity: Decimal) -> list[Step]:
+    steps: list[Step] = []
+    lower = _ZERO
+    for i, tier in enumerate(tiers):
+        up_to, unit_price, flat_fee = tier.up_to, tier.unit_price, tier.flat_fee
+        last = up_to is None or quantity <= up_to
+        units = (quantity if last or up_to is None else up_to) - lower
+        steps.append(_new(Step, (_label(i), lower, up_to, units, unit_price, flat_fee, units * unit_price + flat_fee)))
+        if last or up_to is None:
+            break
+        lower = up_to
+    return steps
 
 
-def _block_steps(tiers: tuple[BlockTier, ...], quantity: Decimal) -> tuple[Step, ...]:
-    return tuple(_block_step(i, tiers, units, lower) for i, lower, units in walk(tiers, quantity))
+def _block_steps(tiers: tuple[BlockTier, ...], quantity: Decimal) -> list[Step]:
+    return [_block_step(i, tiers, units, lower) for i, lower, units in walk(tiers, quantity)]
 
 
 def _block_step(i: int, tiers: tuple[BlockTier, ...], units: Decimal, lower: Decimal) -> Step:
     tier = tiers[i]
-    label = f"tier {i + 1}, blocks of {tier.block_size:f}"
+    label = f"{_label(i)}, blocks of {tier.block_size:f}"
     return _step(label, lower, tier.up_to, blocks(units, tier.block_size), tier.block_price, _ZERO)
 
 
@@ -200,9 +232,13 @@ def walk(tiers: Sequence[AnyTier], quantity: Decimal) -> list[tuple[int, Decimal
     return reached
 
 
-def _package_steps(model: Package, quantity: Decimal) -> tuple[tuple[Step, ...], str]:
-    count = packages(model, quantity)
+@cache
+def _label(i: int) -> str:
+    return f"tier {i + 1}"
+
+
+def _package_formula(model: Package, quantity: Decimal) -> str:
     begun = "begun" if model.rounding == "up" else "full"
     free = f" after {model.free_units:f} free" if model.free_units else ""
-    formula = f"{quantity:f} units{free} are {count:f} {begun} packages of {model.package_size:f}, {model.package_price:f} each"
-    return (_step("packages", model.free_units, None, count, model.package_price, _ZERO),), formula
+    count = packages(model, quantity)
+    return f"{quantity:f} units{free} are {count:f} {begun} packages of {model.package_size:f}, {model.package_price:f} each"

@@ -37,7 +37,8 @@ class Part:
 
     def explain(self) -> Explanation:
         """How the price came about, before the fraction is taken."""
-        return explain(self.segments[0].rule.model, self.quantity)
+        with localcontext(EXACT):
+            return explain(self.segments[0].rule.model, self.quantity)
 
     def detail(self) -> dict[str, object]:
         """The part as JSON values: `price` is the model's amount, `amount` the fraction of it that is owed."""
