@@ -35,7 +35,10 @@ class TransactionType(StrEnum):
 
 
 class TransactionStatus(StrEnum):
-    """`unknown`: the provider did not answer; nothing new may be tried until a lookup settles it."""
+    """`unknown`: the provider did not answer; nothing new may be tried until a lookup settles it.
+
+    A failed charge may yet become succeeded: the provider's word that money moved outranks what we had concluded.
+    """
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -54,7 +57,7 @@ TRANSITIONS: dict[TransactionStatus, frozenset[TransactionStatus]] = {
         {TransactionStatus.SUCCEEDED, TransactionStatus.FAILED, TransactionStatus.PROCESSING, TransactionStatus.REQUIRES_ACTION}
     ),
     TransactionStatus.SUCCEEDED: frozenset(),
-    TransactionStatus.FAILED: frozenset(),
+    TransactionStatus.FAILED: frozenset({TransactionStatus.SUCCEEDED}),
 }
 
 
