@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from core import config, jobs
 from core.db import db, engine_options, transaction
 
-
 STATEMENT_SECONDS_MAX = 900
 
 

@@ -81,6 +81,15 @@ def start(home: Path) -> Iterator[object]:
             copy.process.wait(30)
 
 
+def verified(home: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "verify"],
+        cwd=ROOT, env={**os.environ, "VALUEVERSE_HOME": str(home)}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_product_starts_answers_survives_a_kill_and_stops_without_a_trace(start, home: Path) -> None:
     copy = start(ports.free())
     state = copy.until_ready()
@@ -103,6 +112,7 @@ def test_the_product_starts_answers_survives_a_kill_and_stops_without_a_trace(st
         assert connection.execute("SELECT answer FROM survives").fetchone() == (42,)
     assert not psutil.wait_procs(family, timeout=0)[1]
 
+    assert "all hold" in verified(home)
     family = again.family()
     assert len(family) > 8
     began = time.monotonic()
@@ -114,3 +124,5 @@ def test_the_product_starts_answers_survives_a_kill_and_stops_without_a_trace(st
     assert "pid" not in json.loads((home / "stack.json").read_text())
     assert ports.is_free(copy.port)
     assert "Traceback" not in again.console.read_text()
+    assert "all hold" in verified(home)  # with nothing running, the command starts the home's PostgreSQL for its own time
+    assert not [process for process in psutil.process_iter(["cmdline"]) if str(home) in " ".join(process.info["cmdline"] or [])]
