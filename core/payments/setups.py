@@ -69,3 +69,25 @@ def complete(session_id: str, *, at: datetime, actor: Actor, organization_id: uu
         done = session.get_one(SetupAttempt, attempt_id, with_for_update=True, populate_existing=True)
         done.completed_at = done.completed_at or at
     return method
+
+
+def page_url(organization_id: uuid.UUID, attempt_id: uuid.UUID) -> str | None:
+    """Where the customer goes on with a page that was opened for them; None once it is finished or closed. NotFound for a stranger's.
+
+    Call it outside of a transaction.
+    """
+    with transaction() as session:
+        attempt = session.get(SetupAttempt, attempt_id)
+        if attempt is None or attempt.organization_id != organization_id or attempt.provider_session_id is None:
+            raise NotFound("There is no such page.")
+        provider, session_id = attempt.provider, attempt.provider_session_id
+    return gateway(provider).retrieve_setup_session(session_id).url
+
+
+def way_back(organization_id: uuid.UUID, session_id: str) -> str:
+    """Where the customer wanted to return to after the page; "" for nowhere in particular."""
+    with transaction() as session:
+        attempt = session.scalars(
+            select(SetupAttempt).where(SetupAttempt.provider_session_id == session_id, SetupAttempt.organization_id == organization_id)
+        ).one_or_none()
+        return attempt.return_to if attempt else ""
