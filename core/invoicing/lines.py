@@ -108,6 +108,7 @@ def detail(item: LineItem, rated: Rated) -> dict[str, Any]:
         "billed_before": format_decimal(item.billed_before, currency),
         "amount": format_decimal(item.minor, currency),
         "rounding": ROUNDING,
+        "timing": (Timing.IN_ADVANCE if _in_advance(item) else Timing.IN_ARREARS).value,
     }
 
 

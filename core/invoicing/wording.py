@@ -1,0 +1,147 @@
+"""A line in words: what it is for, how it was calculated, what was rounded. Pure; works on the stored derivation of the line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from core import rendering
+from core.invoicing.statement import TierRow
+from core.money import format_decimal, to_decimal
+from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, RuleError, Stairstep, Tier, Volume, parse_model
+
+TIERED = (Graduated, Volume, Stairstep)
+
+
+def model(detail: Mapping[str, Any]) -> PriceModel | None:
+    """The price model a stored line was rated with; None for lines by hand and for what is no longer owed."""
+    if "model" not in detail:
+        return None
+    try:
+        return parse_model(detail["model"])
+    except RuleError:
+        return None
+
+
+def tier_rows(detail: Mapping[str, Any], locale: str) -> tuple[TierRow, ...]:
+    """The price walk of a usage line under a tiered price, tier by tier; () for other prices."""
+    parts = detail.get("parts") or []
+    if len(parts) != 1 or not isinstance(model(detail), TIERED):
+        return ()
+    return tuple(
+        TierRow(
+            label=_tier_label(step, locale),
+            quantity=Decimal(step["quantity"]),
+            unit_price=Decimal(step["unit_price"]),
+            flat_fee=Decimal(step["flat_fee"]) or None,
+            amount=Decimal(step["amount"]),
+        )
+        for step in parts[0]["steps"]
+    )
+
+
+def unit_price(detail: Mapping[str, Any], currency: str, locale: str) -> str:
+    """The price of one unit, where there is one: "€8.00 per 1 M", "€99.00", "€0.40 per 1,000"; else ""."""
+    if "unit_price" in detail:
+        return rendering.unit_price(Decimal(detail["unit_price"]), currency, locale=locale)
+    found = model(detail)
+    match found:
+        case Flat():
+            return rendering.unit_price(found.flat_price, currency, locale=locale)
+        case PerUnit():
+            return rendering.unit_price(found.unit_price, currency, locale=locale)
+        case Package():
+            per = rendering.quantity(found.package_size, locale=locale)
+            return f"{rendering.unit_price(found.package_price, currency, locale=locale, scale=1)} per {per}"
+        case Graduated() | Volume() if len(found.tiers) == 1:
+            return rendering.unit_price(found.tiers[0].unit_price, currency, locale=locale)
+    return ""
+
+
+def price_range(detail: Mapping[str, Any], currency: str, locale: str) -> str:
+    """The price list of a usage line in a few words: "3 tiers, €4.80 to €3.20 per 1 M"."""
+    found = model(detail)
+    if isinstance(found, (Graduated, Volume)) and len(found.tiers) > 1:
+        return f"{len(found.tiers)} tiers, {_tier_range(found.tiers, currency, locale)}"
+    return unit_price(detail, currency, locale)
+
+
+def formula(detail: Mapping[str, Any], unit: str, currency: str, locale: str) -> str:
+    """How the amount came about, in words a customer can redo on paper; "" where the tiers say it all."""
+    parts = detail.get("parts") or []
+    if len(parts) != 1:
+        return str(detail.get("formula", ""))
+    part, found = parts[0], model(detail)
+    amount = rendering.quantity(Decimal(part["amount"]), locale=locale)
+    fraction = "" if part["fraction"] == "1" else f" × {part['fraction']} of the period"
+    measured = rendering.quantity(Decimal(part["quantity"]), unit, locale)
+    match found:
+        case Flat():
+            return f"{rendering.unit_price(found.flat_price, currency, locale=locale)}{fraction} = {amount}" if fraction else ""
+        case PerUnit():
+            price = rendering.unit_price(found.unit_price, currency, locale=locale, scale=1)
+            return f"{measured} × {price}{fraction} = {amount}"
+        case Package():
+            size = rendering.quantity(found.package_size, locale=locale)
+            price = rendering.unit_price(found.package_price, currency, locale=locale, scale=1)
+            return f"{measured} in packages of {size}, {found.rounding}: {part['formula']} at {price} = {amount}"
+    return f"{part['formula']}{fraction}"
+
+
+def rounding(detail: Mapping[str, Any], currency: str, locale: str) -> str:
+    """What was rounded, if anything was: "38.542805 rounded to €38.54, half away from zero"."""
+    exact, rounded = detail.get("exact"), detail.get("rounded", detail.get("amount"))
+    if exact is None or rounded is None or Decimal(exact) == Decimal(rounded):
+        return ""
+    shown = rendering.unit_price(Decimal(rounded), currency, locale=locale, scale=1)
+    return f"{rendering.quantity(Decimal(exact), locale=locale)} rounded to {shown}, {detail.get('rounding', '')}".rstrip(", ")
+
+
+def correction(detail: Mapping[str, Any], currency: str, locale: str) -> str:
+    """For a line that changes what was billed before: both amounts."""
+
+    def shown(amount: str) -> str:
+        return rendering.unit_price(Decimal(amount), currency, locale=locale, scale=1)
+
+    return f"{shown(detail['owed'])} owed, {shown(detail['billed_before'])} billed before"
+
+
+def service(detail: Mapping[str, Any], start: datetime, end: datetime, timezone: str, locale: str) -> str:
+    """The service period of a recurring price; of a part of a cycle also which part: "16–30 Jun 2026, 1/2 of 1–30 Jun 2026"."""
+    text = rendering.period(start, end, timezone, locale)
+    parts = detail.get("parts") or []
+    shares = [part["fraction"] for part in parts]
+    if not parts or set(shares) == {"1"}:
+        return text
+    cycle = [datetime.fromisoformat(instant) for instant in detail["cycle"]]
+    return f"{text}, {' + '.join(shares)} of {rendering.period(cycle[0], cycle[1], timezone, locale)}"
+
+
+def amount_text(minor: int, currency: str) -> str:
+    """The amount as the API writes it, for CSV files."""
+    return format_decimal(minor, currency)
+
+
+def _tier_label(step: Mapping[str, Any], locale: str) -> str:
+    lower, up_to = Decimal(step["from"]), step["up_to"]
+    if up_to is None:
+        return f"Over {rendering.quantity(lower, locale=locale)}" if lower else "All units"
+    upper = rendering.quantity(Decimal(up_to), locale=locale)
+    return f"Over {rendering.quantity(lower, locale=locale)} to {upper}" if lower else f"First {upper}"
+
+
+def _tier_range(tiers: tuple[Tier, ...], currency: str, locale: str) -> str:
+    prices = [tier.unit_price for tier in tiers]
+    scale = max(rendering.price_scale(price) for price in prices)
+    first, last = (rendering.unit_price(price, currency, locale=locale, scale=scale) for price in (prices[0], prices[-1]))
+    plain = first.split(" per ")[0]
+    return f"{plain} to {last}" if prices[0] else f"{rendering.quantity(tiers[0].up_to or 0, locale=locale)} included, then {last}"
+
+
+def share(amount_minor: int, subtotal_minor: int, currency: str) -> Decimal | None:
+    """The part of the subtotal a charge makes up, 0 to 1; None where that means nothing."""
+    if subtotal_minor <= 0 or amount_minor < 0:
+        return None
+    return to_decimal(amount_minor, currency) / to_decimal(subtotal_minor, currency)
