@@ -99,6 +99,24 @@ def bounded(base: Decimal, billed_before: Decimal = _ZERO, minimum: Decimal | No
     return Bounded(base, short, min(over, max(base, _ZERO)))
 
 
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """An amount the customer undertakes to spend in a period: usage above it costs `overage_factor` times as much.
+
+    With `true_up`, what falls short of the commitment is billed too.
+    """
+
+    amount: Decimal
+    overage_factor: Decimal = Decimal(1)
+    true_up: bool = False
+
+    def apply(self, cost: Decimal) -> Bounded:
+        """What usage of this cost bills: the base with overage, and the true-up as its top-up."""
+        overage = max(cost - self.amount, _ZERO)
+        base = cost + overage * (self.overage_factor - 1)
+        return bounded(base, minimum=self.amount if self.true_up else None)
+
+
 def capped_credit(credit: Decimal, paid: Decimal, credited_before: Decimal) -> Decimal:
     """A credit held to what was paid and not yet given back; never negative."""
     return max(min(credit, paid - credited_before), _ZERO)

@@ -1,8 +1,9 @@
-"""Exclusive tax: each rate is applied once to the sum of its lines, and rounded once."""
+"""Tax: each rate is applied once to the sum of its lines, and rounded once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 from core.money import EXACT, round_half_up, to_decimal
 
@@ -32,6 +33,12 @@ def tax_minor(net_minor: int, rate_percent: Decimal, currency: str) -> int:
     """Tax on a net amount, minor units: `rate_percent` 19 is 19 %."""
     with localcontext(EXACT):
         return round_half_up(to_decimal(net_minor, currency) * rate_percent * _PERCENT, currency)
+
+
+def included_tax_minor(gross_minor: int, rate_percent: Decimal, currency: str) -> int:
+    """The tax that a gross amount, minor units, contains."""
+    rate = Fraction(rate_percent)
+    return round_half_up(Fraction(to_decimal(gross_minor, currency)) * rate / (100 + rate), currency)
 
 
 def totals(lines: Iterable[tuple[int, Decimal]], currency: str) -> Totals:

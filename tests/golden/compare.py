@@ -14,6 +14,10 @@ class Prefix(list[object]):
     """A list that goes on: only as many items as expected are compared."""
 
 
+class Either(list[object]):
+    """Ways to write one and the same value."""
+
+
 class Unordered(list[object]):
     """A list whose order says nothing."""
 
@@ -33,6 +37,8 @@ def same(expected: object, got: object) -> bool:
             return isinstance(expected, str) and instant(expected) == instant(got)
         case Prefix():
             return isinstance(expected, list) and len(got) >= len(expected) and same(expected, list(got)[: len(expected)])
+        case Either():
+            return any(same(expected, item) for item in got)
         case Unordered():
             return isinstance(expected, list) and len(expected) == len(got) and all(any(same(e, g) for g in got) for e in expected)
         case list() | tuple():

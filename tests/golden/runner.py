@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.golden import aggregations, billing_periods, charge_models, proration
+from tests.golden import aggregations, billing_periods, charge_models, dunning, invoice_totals, proration, taxes_currency
 from tests.golden.compare import Unsupported, same
 from tests.golden.declined import declined
 
@@ -16,7 +16,10 @@ ADAPTERS: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
     "aggregations": aggregations.answer,
     "billing_periods": billing_periods.answer,
     "charge_models": charge_models.answer,
+    "dunning": dunning.answer,
+    "invoice_totals": invoice_totals.answer,
     "proration": proration.answer,
+    "taxes_currency": taxes_currency.answer,
 }
 NOT_FIGURES = ("note", "_note", "_formula", "note_period_ends", "fee_types_note")
 
