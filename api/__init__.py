@@ -12,12 +12,24 @@ from api import contract
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
 MISSING = []
-for _name in ("organizations", "metrics", "plans", "subscriptions", "usage_reads", "api_keys", "test_clocks"):
+for _name in (
+    "organizations",
+    "metrics",
+    "plans",
+    "subscriptions",
+    "payments",
+    "invoices",
+    "plan_changes",
+    "usage_reads",
+    "api_keys",
+    "test_clocks",
+):
     try:
         importlib.import_module(f"api.{_name}")
     except ImportError as error:
         MISSING.append((_name, str(error)))
-from api import openapi  # noqa: E402
+from api import inbound_webhooks, openapi  # noqa: E402
 
 contract.mount(blueprint)
 openapi.mount(blueprint)
+inbound_webhooks.mount(blueprint)

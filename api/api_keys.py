@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
-from api.values import LINE_PATTERN, Reference, cursor_id
+from api.values import Reference, ShortText, cursor_id
 from core.errors import Forbidden
 from core.identity import keys, queries
 from core.identity.models import ApiKey
@@ -23,7 +23,7 @@ ScopeName = Literal["usage:write", "billing:read", "billing:write", "admin"]
 class ApiKeyIn(Input):
     """A new key. A platform key makes one for the organization it names, or with `platform` another platform key."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=LINE_PATTERN)]
+    name: ShortText
     scopes: Annotated[list[ScopeName], Meta(min_length=1, max_length=4)]
     mode: Literal["live", "test"] | None = None
     organization_id: Reference | None = None

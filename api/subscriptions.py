@@ -16,7 +16,7 @@ from api.values import Metadata, Reference, Text, cursor_id, instant
 from core.errors import FieldError, Invalid
 from core.identity.models import Organization
 from core.identity.permissions import Scope
-from core.payments import methods
+from core.payments import queries as payments
 from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
 
@@ -115,7 +115,7 @@ def start_subscription(call: Call, body: SubscriptionIn) -> SubscriptionOut:
     if plan is None or (body.plan and body.plan_id):
         raise Invalid("One plan is needed.", errors=(FieldError("/plan", "Give the code or id of one plan."),))
     if body.payment_method_id is not None:
-        methods.get(call.session, organization.id, body.payment_method_id)
+        payments.method(call.session, organization.id, body.payment_method_id)
     subscription = lifecycle.start(
         call.session,
         organization.id,

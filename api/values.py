@@ -25,6 +25,7 @@ _SIGNS = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe
 LINE_PATTERN = rf"^[^\s{_SIGNS}]([^{_SIGNS}]*[^\s{_SIGNS}])?$"
 """A line of printable text that neither begins nor ends with a space."""
 Text = Annotated[str, Meta(pattern=LINE_PATTERN, min_length=1, max_length=255)]
+ShortText = Annotated[str, Meta(pattern=LINE_PATTERN, min_length=1, max_length=100)]
 Metadata = dict[str, str | int | bool | None]
 Reference = Annotated[
     str, Meta(description="The organization's id, external id or slug. Needed with a platform key only.", min_length=1, max_length=255)

@@ -44,7 +44,7 @@ def send_enqueued(session: Any) -> None:
     for job, ids in session.info.pop(PENDING, []):
         try:
             send(job, *ids)
-        except (RedisError, dramatiq.errors.ConnectionError) as error:
+        except (RedisError, dramatiq.errors.BrokerConnectionError) as error:
             log.warning("job %s%s was not sent (%s); a sweep will find the work", job, ids, error)
 
 
