@@ -35,6 +35,13 @@ def follow_parent(stop: signal.Signals) -> None:
     _prctl(PR_SET_PDEATHSIG, int(stop))
 
 
+def parent_interrupted() -> bool:
+    """Whether our parent, GNU make, sits in its handler of SIGINT: sent to make alone, it is not passed on, and make waits for us."""
+    status = Path(f"/proc/{os.getppid()}/status").read_text(encoding="ascii", errors="replace")
+    blocked = next((line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")), "0")
+    return bool(int(blocked, 16) & 1 << (signal.SIGINT - 1))
+
+
 def _prctl(option: int, value: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

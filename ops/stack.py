@@ -245,6 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if "MAKELEVEL" in os.environ:
         leash.follow_parent(signal.SIGTERM)
+        stack.supervisor.asked_to_stop = leash.parent_interrupted
     stack.supervisor.watch()
     return run(stack, demo=not given.no_demo)
 

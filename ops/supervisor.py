@@ -60,6 +60,7 @@ class Supervisor:
     cwd: Path
     services: list[Service] = field(default_factory=list)
     changed: Callable[[], None] = lambda: None
+    asked_to_stop: Callable[[], bool] = lambda: False
     task: subprocess.Popen[bytes] | None = None
 
     def watch(self) -> None:
@@ -108,6 +109,8 @@ class Supervisor:
         caught = signal.sigtimedwait(WATCHED, seconds)
         if caught is not None and self._asks_to_stop(caught.si_signo):
             raise Stopped(signal.Signals(caught.si_signo).name)
+        if self.asked_to_stop():
+            raise Stopped("SIGINT")
         self._reap()
         for service in self.services:
             if service.process is not None and service.process.returncode is not None:
