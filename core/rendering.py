@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date as Date
+from datetime import date as calendar_date
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -75,7 +75,9 @@ def per_units(scale: int, unit: str = "", locale: str = LOCALE) -> str:
     return f"per {label}" if label else ""
 
 
-def unit_price(price: Decimal, currency: str, unit: str = "", locale: str = LOCALE, *, scale: int | None = None, symbol: bool = True, per: bool = True) -> str:
+def unit_price(
+    price: Decimal, currency: str, unit: str = "", locale: str = LOCALE, *, scale: int | None = None, symbol: bool = True, per: bool = True
+) -> str:
     """An exact unit price: "€99.00", "€0.18 per GB", "€4.80 per 1 M" for 0.0000048. Never rounded.
 
     `scale` fixes per how many units; `symbol` and `per` leave out what a column's head already says.
@@ -109,12 +111,12 @@ def change(now: Decimal | int, before: Decimal | int, locale: str = LOCALE) -> s
     return f"▲ {text} higher" if now > before else f"▼ {text} lower"
 
 
-def date(value: Date | datetime, timezone: str = "UTC", locale: str = LOCALE) -> str:
+def date(value: calendar_date | datetime, timezone: str = "UTC", locale: str = LOCALE) -> str:
     """A calendar day: "22 Nov 2026". An instant is read in `timezone` first."""
     return str(format_date(local_day(value, timezone), "medium", locale=locale))
 
 
-def day_month(value: Date | datetime, timezone: str = "UTC", locale: str = LOCALE) -> str:
+def day_month(value: calendar_date | datetime, timezone: str = "UTC", locale: str = LOCALE) -> str:
     """A day without its year: "22 Nov"."""
     return str(format_date(local_day(value, timezone), "d MMM", locale=locale))
 
@@ -149,7 +151,12 @@ def relative(value: datetime, now: datetime) -> str:
     """How long ago, or how soon: "12 s ago", "in 3 days". Always beside an absolute time, never alone."""
     seconds = round((now - value).total_seconds())
     size = abs(seconds)
-    for limit, length, one, many in ((90, 1, " s", " s"), (5400, 60, " min", " min"), (172800, 3600, " hour", " hours"), (None, 86400, " day", " days")):
+    for limit, length, one, many in (
+        (90, 1, " s", " s"),
+        (5400, 60, " min", " min"),
+        (172800, 3600, " hour", " hours"),
+        (None, 86400, " day", " days"),
+    ):
         if limit is None or size < limit:
             count = round(size / length)
             text = f"{count}{one if count == 1 else many}"
@@ -170,14 +177,33 @@ def instant(text: str) -> datetime:
     return moment
 
 
-def local_day(value: Date | datetime, timezone: str) -> Date:
+def local_day(value: calendar_date | datetime, timezone: str) -> calendar_date:
     """The calendar day of an instant in `timezone`; a plain date is itself."""
     return value.astimezone(ZoneInfo(timezone)).date() if isinstance(value, datetime) else value
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (money, money_parts, plain_money, quantity, unit_price, price_scale, per_units, percent, rate, change, date, day_month, datetime_tz, time_tz, period, relative, file_size, instant)
+    for f in (
+        money,
+        money_parts,
+        plain_money,
+        quantity,
+        unit_price,
+        price_scale,
+        per_units,
+        percent,
+        rate,
+        change,
+        date,
+        day_month,
+        datetime_tz,
+        time_tz,
+        period,
+        relative,
+        file_size,
+        instant,
+    )
 }
 
 
@@ -209,7 +235,7 @@ def _currency_pattern(locale: str, places: int) -> NumberPattern:
 
 def _typographic(pattern: NumberPattern, value: Decimal, currency: str | None, locale: str) -> str:
     text = pattern.apply(value, locale, currency=currency, currency_digits=False, decimal_quantization=True)
-    return str(text).replace("-", MINUS)
+    return re.sub(r"(?<=[A-Za-z])(?=\d)", NBSP, str(text).replace("-", MINUS))
 
 
 def _stripped(value: Decimal) -> Decimal:

@@ -49,13 +49,15 @@ def asset(name: str) -> str:
 def bundle(name: str) -> Response:
     """The joined stylesheet or script."""
     found = _bundle(str(current_app.static_folder), name)
-    packed = "gzip" in request.accept_encodings
+    packed = request.accept_encodings["gzip"] > 0
     response = Response(found.gzipped if packed else found.plain, mimetype=found.mimetype)
     if packed:
         response.headers["Content-Encoding"] = "gzip"
     response.vary.add("Accept-Encoding")
+    response.headers["Cache-Control"] = "no-cache"
     response.set_etag(found.digest)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _cache_addressed(response: Response) -> Response:

@@ -80,9 +80,9 @@ def sparkline(values: Sequence[Decimal | int], width_px: int = 84, height_px: in
     spread = (high - low) or Decimal(1)
     step = Decimal(width_px) / (len(values) - 1)
     points = (f"{_px(step * i)} {_px(height_px - 4 - (Decimal(v) - low) / spread * (height_px - 10))}" for i, v in enumerate(values))
-    return Markup('<svg class="spark" width="{0}" height="{1}" aria-hidden="true"><line x2="{0}" y1="{2}" y2="{2}"/><path d="M{3}"/></svg>').format(
-        width_px, height_px, height_px - 1, " L".join(points)
-    )
+    return Markup(
+        '<svg class="spark" width="{0}" height="{1}" aria-hidden="true"><line x2="{0}" y1="{2}" y2="{2}"/><path d="M{3}"/></svg>'
+    ).format(width_px, height_px, height_px - 1, " L".join(points))
 
 
 def small_bars(past: Sequence[Decimal | int], now: Decimal | int) -> Markup:
@@ -91,7 +91,10 @@ def small_bars(past: Sequence[Decimal | int], now: Decimal | int) -> Markup:
     top = max(values) or Decimal(1)
     rects = Markup("").join(
         Markup('<rect class="{}" x="{}" y="{}" width="10" height="{}" rx="1"/>').format(
-            "this" if i == len(values) - 1 else "past", i * 14, _px(20 - max(Decimal(1), value / top * 20)), _px(max(Decimal(1), value / top * 20))
+            "this" if i == len(values) - 1 else "past",
+            i * 14,
+            _px(20 - max(Decimal(1), value / top * 20)),
+            _px(max(Decimal(1), value / top * 20)),
         )
         for i, value in enumerate(values)
     )
@@ -127,19 +130,38 @@ def plotly_json(chart: Chart, texts: Sequence[Sequence[str]]) -> Markup:
         hatch = ["/" if bar.kind == "partial" else "" for bar in chart.bars]
         figure.add_trace(
             go.Bar(
-                x=x, y=[str(bar.values[index]) if index < len(bar.values) else "0" for bar in chart.bars], name=name, customdata=list(texts[index]),
+                x=x,
+                y=[str(bar.values[index]) if index < len(bar.values) else "0" for bar in chart.bars],
+                name=name,
+                customdata=list(texts[index]),
                 hovertemplate=f"%{{x}}<br>{name + ' ' if name else ''}%{{customdata}}<extra></extra>",
                 marker={"pattern": {"shape": hatch, "fillmode": "replace", "size": 5}},
                 meta={"token": f"c{_series_class(chart, index)}"},
             )
         )
     figure.update_layout(
-        barmode="stack", bargap=0.38, showlegend=False, height=chart.height_px, margin={"l": 42, "r": 0, "t": TOP_PX, "b": BOTTOM_PX},
-        xaxis={"type": "category", "tickvals": [b.name for b in chart.bars if b.label], "ticktext": [b.label for b in chart.bars if b.label], "fixedrange": True, "showgrid": False, "tickangle": 0},
-        yaxis={"range": ["0", str(top)], "tickvals": [str(value) for value, _ in ticks], "ticktext": [label for _, label in ticks], "fixedrange": True},
+        barmode="stack",
+        bargap=0.38,
+        showlegend=False,
+        height=chart.height_px,
+        margin={"l": 42, "r": 0, "t": TOP_PX, "b": BOTTOM_PX},
+        xaxis={
+            "type": "category",
+            "tickvals": [b.name for b in chart.bars if b.label],
+            "ticktext": [b.label for b in chart.bars if b.label],
+            "fixedrange": True,
+            "showgrid": False,
+            "tickangle": 0,
+        },
+        yaxis={
+            "range": ["0", str(top)],
+            "tickvals": [str(value) for value, _ in ticks],
+            "ticktext": [label for _, label in ticks],
+            "fixedrange": True,
+        },
     )
     text = json.dumps(figure.to_plotly_json(), separators=(",", ":"), default=str)
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - JSON without a "<" cannot end its element
 
 
 def scale_top(highest: Decimal) -> Decimal:
@@ -155,7 +177,9 @@ def _ticks(chart: Chart, top: Decimal) -> list[tuple[Decimal, str]]:
     """The values marked on the scale, lowest first, and how they are written."""
     steps = 3 if (top.scaleb(-top.adjusted()) * 10) % 3 == 0 else 4
     values = [_trimmed(top * index / steps) for index in range(steps + 1)]
-    return [(value, (chart.axis_end if chart.axis_end and index in (0, steps) else chart.axis)(value)) for index, value in enumerate(values)]
+    return [
+        (value, (chart.axis_end if chart.axis_end and index in (0, steps) else chart.axis)(value)) for index, value in enumerate(values)
+    ]
 
 
 def _grid(chart: Chart, top: Decimal, plot_px: int) -> Markup:
@@ -197,7 +221,9 @@ def _bar(chart: Chart, bar: Bar, index: int, slot: Decimal, top: Decimal, plot_p
         hatched = f"{chart.id}-h{number}" if bar.kind == "partial" else ""
         gap = Decimal(1) * top / plot_px if series and value else Decimal(0)
         if value:
-            out.append(rect("" if hatched else f"s{number}", min(at + gap, at + value), at + value, 0 if len(bar.values) > 1 else 3, hatched))
+            out.append(
+                rect("" if hatched else f"s{number}", min(at + gap, at + value), at + value, 0 if len(bar.values) > 1 else 3, hatched)
+            )
         at += value
     title = f"{bar.name}: {chart.axis(total)}"
     return Markup("<g><title>{}</title>{}</g>").format(title, Markup("").join(out))
@@ -229,9 +255,11 @@ def _labels(chart: Chart, slot: Decimal) -> Markup:
 
     return Markup("").join(
         Markup('<text x="{}%" y="{}" text-anchor="{}"{}>{}</text>').format(
-            _px(slot * index + slot / 2), chart.height_px - 4,
+            _px(slot * index + slot / 2),
+            chart.height_px - 4,
             "end" if len(bar.label) > 4 and index >= len(chart.bars) - 2 else "middle",
-            css(bar, index), bar.label,
+            css(bar, index),
+            bar.label,
         )
         for index, bar in enumerate(chart.bars)
         if bar.label

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date as Date
+from datetime import date as calendar_date
 from datetime import datetime
 from decimal import Decimal
 
@@ -48,7 +48,7 @@ def number(value: Decimal | int, unit: str = "", locale: str = rendering.LOCALE)
     return _DATA.format(format(Decimal(value), "f"), rendering.quantity(value, unit, locale))
 
 
-def day(value: Date | datetime, timezone: str = "UTC", locale: str = rendering.LOCALE) -> Markup:
+def day(value: calendar_date | datetime, timezone: str = "UTC", locale: str = rendering.LOCALE) -> Markup:
     """`<time datetime="2026-11-22">22 Nov 2026</time>`, an instant read in `timezone`."""
     return _TIME.format(rendering.local_day(value, timezone).isoformat(), rendering.date(value, timezone, locale))
 

@@ -107,4 +107,6 @@ class InvoiceDocument:
     def file_name(self) -> str:
         """The attachment's name: number, seller, buyer; only characters every file system takes."""
         parts = (self.number or "draft", self.seller.name, self.buyer.name)
-        return "_".join("".join(c if c.isascii() and c.isalnum() or c == "-" else "-" for c in part).strip("-") for part in parts) + ".pdf"
+        return (
+            "_".join("".join(c if (c.isascii() and c.isalnum()) or c == "-" else "-" for c in part).strip("-") for part in parts) + ".pdf"
+        )

@@ -28,19 +28,26 @@ VARIANT = "pdf/ua-1"
 _press = threading.local()
 
 
+class ForeignResource(RuntimeError):
+    """A document asked for a file or an address outside the product."""
+
+
 def render_pdf(document: InvoiceDocument) -> bytes:
-    """Print `document`. Pure: the bytes depend on the document, the templates and the fonts alone."""
+    """Print `document`. Pure: the bytes depend on the document, the templates and the fonts alone.
+
+    Raises ForeignResource when a template asks for anything that is not part of the product.
+    """
     from weasyprint import HTML
+    from weasyprint.urls import FatalURLFetchingError
 
     stylesheet, fonts = _stylesheet()
     source = rendering.render("documents/invoice.html", document=document, qr=payment_qr(document))
-    printed = HTML(string=source, base_url=FONTS.as_uri() + "/", url_fetcher=_fetcher()).write_pdf(
-        stylesheets=[stylesheet],
-        font_config=fonts,
-        pdf_variant=VARIANT,
-        pdf_identifier=hashlib.sha256(source.encode()).hexdigest()[:32].encode(),
-    )
-    return bytes(printed)
+    identifier = hashlib.sha256(source.encode()).hexdigest()[:32].encode()
+    page = HTML(string=source, base_url=FONTS.as_uri() + "/", url_fetcher=_fetcher())
+    try:
+        return bytes(page.write_pdf(stylesheets=[stylesheet], font_config=fonts, pdf_variant=VARIANT, pdf_identifier=identifier))
+    except FatalURLFetchingError as error:  # a BaseException there, which would end the worker
+        raise ForeignResource(str(error)) from error
 
 
 def payment_qr(document: InvoiceDocument) -> str:

@@ -47,7 +47,10 @@ def complaints() -> list[str]:
 
 def open_page(browser: Browser, complaints: list[str], width: int, scheme: str = "light", **options: object) -> Page:
     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options).new_page()  # type: ignore[arg-type]
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") and "422" not in message.text else None)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type in ("error", "warning") and "422" not in message.text else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     return page
 
@@ -60,7 +63,9 @@ def test_every_page_is_accessible_and_quiet(browser: Browser, site: str, complai
     for state in STATES:
         page.goto(f"{site}/{state}")
         result = Axe().run(page, options=AXE)
-        found += [f"{state}: {v['id']}: {n['target']} {n.get('failureSummary', '')}" for v in result.response["violations"] for n in v["nodes"]]
+        found += [
+            f"{state}: {v['id']}: {n['target']} {n.get('failureSummary', '')}" for v in result.response["violations"] for n in v["nodes"]
+        ]
     page.context.close()
     assert not found, "\n".join(found)
     assert not complaints, complaints
@@ -178,7 +183,9 @@ def test_the_chosen_theme_is_in_the_first_byte_and_returns_to_the_page(browser: 
 
 
 def test_templates_hold_no_inline_code_and_no_formatted_floats() -> None:
-    banned = re.compile(r"""\sstyle=|<style|\shx-on|\son[a-z]+=["']|<script(?![^>]*(?:src=|type="application/json"))|%\.\df|\|\s*float|javascript:""")
+    banned = re.compile(
+        r"""\sstyle=|<style|\shx-on|\son[a-z]+=["']|<script(?![^>]*(?:src=|type="application/json"))|%\.\df|\|\s*float|javascript:"""
+    )
     pages = [path for path in (ROOT / "templates").rglob("*.html") if path.parent.name not in ("emails", "documents")]
     assert len(pages) > 20
     assert [f"{path.name}: {found.group()}" for path in pages if (found := banned.search(path.read_text()))] == []
@@ -186,5 +193,9 @@ def test_templates_hold_no_inline_code_and_no_formatted_floats() -> None:
 
 def test_parts_stay_small() -> None:
     limits = {"templates/**/*.html": 120, "static/js/*.js": 60}
-    sizes = {str(path.relative_to(ROOT)): (len(path.read_text().splitlines()), limit) for glob, limit in limits.items() for path in ROOT.glob(glob)}
+    sizes = {
+        str(path.relative_to(ROOT)): (len(path.read_text().splitlines()), limit)
+        for glob, limit in limits.items()
+        for path in ROOT.glob(glob)
+    }
     assert {name: size for name, size in sizes.items() if size[0] > size[1]} == {}
