@@ -6,6 +6,7 @@ the statement's currency; dates are calendar days in the customer's billing time
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -107,6 +108,4 @@ class InvoiceDocument:
     def file_name(self) -> str:
         """The attachment's name: number, seller, buyer; only characters every file system takes."""
         parts = (self.number or "draft", self.seller.name, self.buyer.name)
-        return (
-            "_".join("".join(c if (c.isascii() and c.isalnum()) or c == "-" else "-" for c in part).strip("-") for part in parts) + ".pdf"
-        )
+        return "_".join(re.sub(r"[^A-Za-z0-9-]", "-", part).strip("-") for part in parts) + ".pdf"

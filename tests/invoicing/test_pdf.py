@@ -85,8 +85,11 @@ def test_it_is_tagged_titled_and_carries_its_fonts(printed: PdfReader) -> None:
 
 
 def test_another_process_prints_the_same_bytes() -> None:
-    script = "import hashlib; from core.invoicing.pdf import render_pdf; from tests.web.documents import invoice; print(hashlib.sha256(render_pdf(invoice())).hexdigest())"
-    runs = [
+    script = (
+        "import hashlib; from core.invoicing.pdf import render_pdf; from tests.web.documents import invoice; "
+        "print(hashlib.sha256(render_pdf(invoice())).hexdigest())"
+    )
+runs = [
         subprocess.run(
             [sys.executable, "-c", script],
             cwd=ROOT,

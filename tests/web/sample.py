@@ -94,7 +94,8 @@ INVOICE = Statement(
         FootRow("VAT 19 % on €1,444.36", 27443),
     ),
     FootRow("Total", 171879),
-    rounding_note="Each line is rounded once, half up, to the cent. VAT is rounded once, on the sum. Rated on 1 Nov 2026 at 00:14 and frozen since.",
+    rounding_note="Each line is rounded once, half up, to the cent. VAT is rounded once, on the sum. "
+    "Rated on 1 Nov 2026 at 00:14 and frozen since.",
 )
 
 SO_FAR = Statement(
