@@ -155,3 +155,19 @@ def organization_of_invoice(session: Session, invoice_id: uuid.UUID) -> Organiza
     if found is None:
         raise NotFound("There is no such invoice.")
     return found
+
+
+def all_methods(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, PaymentMethod]:
+    """Every method by id, removed ones too, so that an old payment still says what it was made with."""
+    return {row.id: row for row in session.scalars(select(PaymentMethod).where(PaymentMethod.organization_id == organization_id))}
+
+
+def last_use(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, BillingTransaction]:
+    """The newest charge with each payment method, by method; one query."""
+    rows = session.scalars(
+        select(BillingTransaction)
+        .where(BillingTransaction.organization_id == organization_id, BillingTransaction.payment_method_id.is_not(None))
+        .distinct(BillingTransaction.payment_method_id)
+        .order_by(BillingTransaction.payment_method_id, BillingTransaction.id.desc())
+    )
+    return {row.payment_method_id: row for row in rows if row.payment_method_id is not None}

@@ -2,10 +2,30 @@
 
 from collections.abc import Iterator
 
+import dramatiq
 import pytest
+from dramatiq.brokers.stub import StubBroker
+from flask import Flask
 
+from core import config, jobs
+from core.config import Settings
+from core.db import db, engine_options
 from core.payments.gateways.stripe import StripeGateway
 from tests.fakes.fixtures import ProviderFake, provider_fake
+from tests.payments.billing import charging_at
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """The core on a bare application, as the workers have it: payments need no pages."""
+    settings = config.use(Settings(environment="test", database_url=database_url, home=tmp_path_factory.mktemp("home")))
+    bare = Flask("payments", static_folder=None)
+    bare.config.update(SETTINGS=settings, SQLALCHEMY_DATABASE_URI=database_url, SQLALCHEMY_ENGINE_OPTIONS=engine_options(16))
+    db.init_app(bare)
+    broker = StubBroker()
+    broker.declare_queue(jobs.QUEUE)
+    dramatiq.set_broker(broker)
+    return bare
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +50,10 @@ def gateway(running_provider: ProviderFake) -> StripeGateway:
         webhook_secrets=("whsec_next", running_provider.webhook_secret),
         answer_seconds=5,
     )
+
+
+@pytest.fixture
+def charging(provider: ProviderFake, app: Flask) -> Iterator[ProviderFake]:
+    """The provider, with this process's product charging there."""
+    with charging_at(provider):
+        yield provider
