@@ -12,7 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from core.money import EXACT, format_decimal, round_half_up, round_ratio
-from core.periods import Period, cycle_containing, cycles
+from core.periods import Period, cycle_containing
 from core.pricing.price import Explanation, explain, price
 from core.pricing.proration import WHOLE, Proration, share
 from core.pricing.rules import to_json
@@ -128,7 +128,7 @@ def segments(terms: Sequence[Term], *, as_of: datetime, since: datetime | None =
 
 def open_segments(terms: Sequence[Term], *, as_of: datetime) -> list[Segment]:
     """The cycles running at `as_of` as if they ended now: usage windows stop at `as_of`, recurring prices count in full."""
-    running = [segment for segment in _walk(terms, as_of, None) if segment.cycle.contains(as_of)]
+    running = [segment for segment in _walk(terms, as_of, since=as_of) if segment.cycle.contains(as_of)]
     return [_clip(segment, as_of) if segment.rule.kind is Kind.USAGE else segment for segment in running]
 
 
@@ -208,13 +208,10 @@ def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> lis
 
 
 def _begun(term: Term, until: datetime, since: datetime | None) -> list[Period]:
+    """The term's cycles that have begun by `until` and not ended by `since`, also when the term itself ended before."""
     anchor = term.anchor
-    # a long cycle that is still open at `since` needs its terms from before `since` too, or their part would be given back
-    start = term.start if since is None else max(term.start, cycle_containing(anchor, since).start)
-    if start > until:
-        return []
-    last = anchor.cycle(anchor.index(until))
-    return [*cycles(anchor, start, last.start), last] if last.start > start else [last]
+    first = anchor.index(term.start if since is None else max(term.start, since))
+    return [anchor.cycle(n) for n in range(first, anchor.index(until) + 1)]
 
 
 def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:

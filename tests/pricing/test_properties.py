@@ -23,6 +23,7 @@ from core.pricing.rules import (
     to_json,
 )
 from core.pricing.tax import tax_minor, totals
+from core.pricing.timeline import Kind, open_segments, segments
 from tests.pricing import oracle
 from tests.pricing.histories import START, Life, lives, models, moments, play, quantities
 
@@ -77,6 +78,31 @@ def test_the_kernel_agrees_with_exact_fractions_month_by_month(story: tuple[Life
             if amount is not None:
                 expected[rule.id, start] = oracle.minor(amount, 2)
     assert {(key.rule_id, key.cycle_start): entry.minor for key, entry in life.owed(as_of).items()} == expected
+
+
+@many
+@given(lives(), moments, moments)
+def test_closed_cycles_are_left_out_whole_and_open_ones_kept_whole(
+    story: tuple[Life, list[tuple]], as_of: datetime, since: datetime
+) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+    everything = segments(life.terms, as_of=as_of)
+    assert segments(life.terms, as_of=as_of, since=since) == [segment for segment in everything if segment.cycle.end > since]
+
+
+@many
+@given(lives(), moments)
+def test_the_running_cycle_holds_what_is_owed_for_it_and_more(story: tuple[Life, list[tuple]], as_of: datetime) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+    running = open_segments(life.terms, as_of=as_of)
+    assert all(segment.cycle.contains(as_of) for segment in running)
+    assert all(segment.window.end <= as_of for segment in running if segment.rule.kind is Kind.USAGE)
+    due_now = {segment.key for segment in segments(life.terms, as_of=as_of) if segment.cycle.contains(as_of)}
+    assert due_now <= {segment.key for segment in running}
 
 
 @many

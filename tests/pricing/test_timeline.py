@@ -1,6 +1,7 @@
 """A subscription's story as terms, and what each invoice run bills."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -129,6 +130,16 @@ def test_closed_cycles_are_left_alone() -> None:
     late = {("calls", at(6, 1), at(7, 1)): Decimal(900)}
     assert books.run(terms, at(7, 15), late, since=at(7, 1)) == {}
     assert books.run(terms, at(7, 15), late, since=at(6, 30)) == {"calls": 800}
+
+
+def test_a_long_cycle_keeps_the_parts_of_terms_that_ended_long_ago() -> None:
+    yearly = replace(ANCHOR, interval=Interval.YEAR)
+    few = replace(term("a", at(6, 1), at(7, 1), SEATS, quantity=2), anchor=yearly)
+    many = replace(term("b", at(7, 1), None, SEATS, quantity=5), anchor=yearly)
+    books = Books()
+    books.run([replace(few, end=None)], at(6, 1))
+    books.run([few, many], at(7, 1))
+    assert books.run([few, many], at(12, 1), since=at(10, 15)) == {}
 
 
 def test_a_rule_without_credits_never_gives_back() -> None:
