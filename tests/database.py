@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from flask import Flask
+from flask import Flask, has_app_context
 from flask.testing import FlaskClient
 from psycopg import sql
 
@@ -84,7 +84,7 @@ class ContextPerRequest(FlaskClient):
 
     def open(self, *args: Any, **kwargs: Any) -> Any:
         """Send the request; see the class."""
-        outer = db.session() if db.session.registry.has() else None
+        outer = db.session() if has_app_context() and db.session.registry.has() else None
         if outer is not None:
             outer.flush()
         with self.application.app_context():

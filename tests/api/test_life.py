@@ -33,7 +33,11 @@ def test_a_customer_subscribes_is_billed_pays_by_wire_and_leaves(api: Api, clock
     paid = api.post(f"/billing/invoices/{final['id']}/payments", {"reference": "SEPA 4711"}, key="wire-1")
     assert paid.status_code == 201, paid.text
     settled = api.get(f"/billing/invoices/{final['id']}").get_json()
-    assert (settled["status"], settled["amount_due"], [each["reference"] for each in settled["payments"]]) == ("paid", "0.00", ["SEPA 4711"])
+    assert (settled["status"], settled["amount_due"], [each["reference"] for each in settled["payments"]]) == (
+        "paid",
+        "0.00",
+        ["SEPA 4711"],
+    )
 
     ended = api.made(f"/billing/subscriptions/{started['id']}/cancellation", {"when": "now", "reason": "moved away"})
     assert ended["status"] == "canceled"
