@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
 from pathlib import Path
 
 import dramatiq.broker
-from alembic.script import ScriptDirectory
 from flask import Flask, Response, jsonify, redirect
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as AnyResponse
 
-from core import config, jobs, logs
+from api import usage
+from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
 from web import assets, auth, csp, csrf, errors, filters, htmx, requests, shell
@@ -52,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)
+    usage.install(app, settings)
     _add_probes(app)
     return app
 
@@ -73,14 +73,9 @@ def _readiness() -> tuple[Response, int] | AnyResponse:
     """200 when the database answers and its schema is this code's; the queue may be away, since sweeps find what it loses."""
     try:
         revision = db.session.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        database = "ok" if revision == newest_revision() else f"schema is at {revision}, this code needs {newest_revision()}"
+        needed = schema.newest_revision()
+        database = "ok" if revision == needed else f"schema is at {revision}, this code needs {needed}"
     except SQLAlchemyError:
         database = "not answering"
     ready = database == "ok"
     return jsonify(status="ready" if ready else "not ready", database=database), 200 if ready else 503
-
-
-@lru_cache(maxsize=1)
-def newest_revision() -> str | None:
-    """The migration this code was written for."""
-    return ScriptDirectory(str(ROOT / "core" / "migrations")).get_current_head()

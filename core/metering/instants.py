@@ -67,7 +67,8 @@ def parse_column(texts: Sequence[str]) -> NDArray[np.int64] | None:
         midnights = [micros(datetime.strptime(f"{int(day):08}", "%Y%m%d").replace(tzinfo=UTC)) for day in distinct]
     except ValueError:
         return None
-    return np.array(midnights)[which] + in_day.astype(np.int64)
+    whole: NDArray[np.int64] = np.array(midnights, np.int64)[which] + in_day.astype(np.int64)
+    return whole
 
 
 def _weights() -> NDArray[np.float64]:

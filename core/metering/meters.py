@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -61,16 +61,16 @@ class Event:
     properties: Mapping[str, Scalar]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
-    """Readings added up. `quantity` is the aggregate; of a unique count it is `len(values)`."""
+    """Readings added up. `quantity` is the aggregate; a unique count also has its `values`, each with its first and last time."""
 
     events: int
     quantity: Decimal
     first_at: datetime
     last_at: datetime
     last_place: tuple[int, int]
-    values: frozenset[bytes] = frozenset()
+    values: dict[bytes, tuple[datetime, datetime]] = field(default_factory=dict)
 
 
 class UnreadableProperty(ValueError):
@@ -151,22 +151,29 @@ def read(meter: Meter, event: Event) -> Usage | None:
     if not feeds(meter, event.properties):
         return None
     quantity = value_of(meter, event.quantity, event.properties)
-    values: frozenset[bytes] = frozenset()
+    values: dict[bytes, tuple[datetime, datetime]] = {}
     if meter.aggregation == Aggregation.UNIQUE_COUNT:
-        values = frozenset({value_hash(event.properties[meter.source or ""])})
+        values[value_hash(event.properties[meter.source or ""])] = (event.timestamp, event.timestamp)
     return Usage(1, quantity, event.timestamp, event.timestamp, event.place, values)
 
 
-def merge(aggregation: Aggregation, one: Usage, other: Usage) -> Usage:
-    """Both usages as one."""
-    newest = max(one, other, key=lambda usage: (usage.last_at, usage.last_place))
-    merged = replace(newest, events=one.events + other.events, first_at=min(one.first_at, other.first_at), values=one.values | other.values)
+def add(aggregation: Aggregation, usage: Usage, other: Usage) -> Usage:
+    """Add `other` to `usage` in place, and return it. Whatever the order of adding, the result is the same."""
+    newer = (other.last_at, other.last_place) > (usage.last_at, usage.last_place)
     match aggregation:
         case Aggregation.COUNT | Aggregation.SUM:
-            return replace(merged, quantity=EXACT.add(one.quantity, other.quantity))
+            usage.quantity = EXACT.add(usage.quantity, other.quantity)
         case Aggregation.MAX:
-            return replace(merged, quantity=max(one.quantity, other.quantity))
+            usage.quantity = max(usage.quantity, other.quantity)
         case Aggregation.LATEST:
-            return merged
+            usage.quantity = other.quantity if newer else usage.quantity
         case Aggregation.UNIQUE_COUNT:
-            return replace(merged, quantity=Decimal(len(merged.values)))
+            for value, (first, last) in other.values.items():
+                known = usage.values.get(value, (first, last))
+                usage.values[value] = (min(first, known[0]), max(last, known[1]))
+            usage.quantity = Decimal(len(usage.values))
+    usage.events += other.events
+    usage.first_at = min(usage.first_at, other.first_at)
+    if newer:
+        usage.last_at, usage.last_place = other.last_at, other.last_place
+    return usage

@@ -263,6 +263,7 @@ usage_state = Table(
     Base.metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("dedup_seed", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
     Column("daily_through", INSTANT, nullable=False),
     CheckConstraint("one = 1", name="single_row"),
     comment="The aggregator's own settings and marks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import FieldError, Invalid
-from core.metering.meters import Usage, merge
+from core.metering.meters import Usage, add
 from core.metering.models import Aggregation, Metric
 from core.metering.sums import Window, measure
 
@@ -144,5 +144,6 @@ def _bucket(
 def _merged(metric: Metric, usages: Sequence[Usage]) -> Usage | None:
     merged: Usage | None = None
     for usage in usages:
-        merged = usage if merged is None else merge(Aggregation(metric.aggregation), merged, usage)
+        mine = replace(usage, values=dict(usage.values))
+        merged = mine if merged is None else add(Aggregation(metric.aggregation), merged, mine)
     return merged

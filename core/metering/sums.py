@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Row, column, select, table, text
 from sqlalchemy.orm import Session
 
-from core.metering.meters import NO_GROUP, Event, Meter, Usage, group_of, merge, meter, properties, read
+from core.metering.meters import NO_GROUP, Event, Meter, Usage, add, group_of, meter, properties, read
 from core.metering.models import Aggregation, Metric, usage_event_names
 
 HOUR = timedelta(hours=1)
@@ -137,7 +137,7 @@ def _add(found: Measured, spans: Iterable[_Span], usages: Iterable[tuple[int, st
     aggregations = {span.i: span.meter.aggregation for span in spans}
     for i, group, usage in usages:
         before = found[i].get(group)
-        found[i][group] = usage if before is None else merge(aggregations[i], before, usage)
+        found[i][group] = usage if before is None else add(aggregations[i], before, usage)
 
 
 def _whole_hours(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
@@ -183,7 +183,11 @@ def _unique(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterato
             yield row.i, NO_GROUP, Usage(0, Decimal(row.quantity), row.first_at, row.last_at, (0, 0))
         return
     for row in _rows(session, UNIQUE.format(columns="v.group_key, v.value_hash", by="1, 2, 3"), spans):
-        yield row.i, row.group_key, Usage(0, Decimal(1), row.first_at, row.last_at, (0, 0), frozenset({bytes(row.value_hash)}))
+        yield (
+            row.i,
+            row.group_key,
+            Usage(0, Decimal(1), row.first_at, row.last_at, (0, 0), {bytes(row.value_hash): (row.first_at, row.last_at)}),
+        )
 
 
 def _from_events(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:

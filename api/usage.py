@@ -1,0 +1,231 @@
+"""`POST /api/v1/billing/usage`, answered in front of Flask: the one address that takes a hundred thousand events a second."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from flask import Flask
+
+from core import clock
+from core.config import Settings
+from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
+from core.identity.keys import TOKEN, hash_token
+from core.metering import accept, results, wire
+from core.metering.accept import Verdict
+from core.metering.careful import Refused, Window
+from core.metering.directory import Directory, Principal
+from core.metering.log import Log
+from core.metering.rates import Rates
+from core.metering.results import Result
+from core.metering.wire import Form, Malformed, TooLarge, UnsupportedEncoding
+from web.requests import ACCEPTED, HEADER
+
+PATH = "/api/v1/billing/usage"
+FORMS = {
+    "application/json": Form.JSON,
+    "application/x-ndjson": Form.NDJSON,
+    "application/ndjson": Form.NDJSON,
+    "application/jsonl": Form.NDJSON,
+}
+WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,3})(?:$|[,;\s])")
+WAIT_SECONDS_MAX = 10
+ERRORS_MAX = 100
+PLACES = [f'{{"index":{i},"status":"accepted","metrics":' for i in range(10_000)]
+Environ = dict[str, Any]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+log = structlog.get_logger("valueverse.usage")
+
+
+class UsageEndpoint:
+    """A WSGI application that answers usage requests itself and hands everything else to `inner`."""
+
+    def __init__(self, inner: Any, settings: Settings) -> None:
+        self._inner, self._settings = inner, settings
+        self._directory = Directory(settings.database_url)
+        self._log = Log(settings.database_url, backlog_max=settings.usage_backlog_events_max)
+        self._rates = Rates(max(1, settings.usage_rate_per_second // max(1, settings.web_workers)))
+        self._window = Window(
+            timedelta(days=settings.usage_window_past_days),
+            timedelta(seconds=settings.usage_window_future_seconds),
+            min(settings.usage_events_per_request_max, len(PLACES)),
+        )
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != PATH or environ.get("REQUEST_METHOD") != "POST":
+            return self._inner(environ, start_response)
+        status, headers, body = self.answer(environ)
+        start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, ("Content-Length", str(len(body)))])
+        return (body,)
+
+    def answer(self, environ: Environ) -> Answer:
+        """Status, headers and body for one request."""
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(10)}"
+        try:
+            status, headers, body = self._take(environ)
+        except BillingError as error:
+            status, headers, body = self._problem(error, request_id)
+        except Exception:
+            log.exception("usage request failed", request_id=request_id)
+            status, headers, body = self._problem(_Failed("Something failed on our side; nothing was kept."), request_id)
+        return status, [*headers, (HEADER, request_id), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")], body
+
+    def close(self) -> None:
+        """Commit what waits and give the connections back."""
+        self._log.close()
+        self._directory.close()
+
+    def _take(self, environ: Environ) -> Answer:
+        principal = self._principal(environ)
+        self._rates.check(principal.key_id)
+        form = _form(environ)
+        body = wire.inflate(self._body(environ), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower(), limit=self._limit)
+        verdict = accept.judge(self._directory, principal, body, form, window=self._window, at=clock.now())
+        self._rates.take(principal.key_id, verdict.events)
+        batch_id = self._log.append(verdict)
+        seconds = _wait_seconds(environ)
+        result = results.wait(self._directory, batch_id, seconds=seconds) if seconds and batch_id is not None else None
+        headers = [("Content-Type", "application/json")]
+        if result is not None:
+            headers.append(("Preference-Applied", f"wait={seconds}"))
+        if batch_id is None:
+            raise _NothingAccepted(verdict)
+        return 202, headers, render(verdict, batch_id, result)
+
+    def _principal(self, environ: Environ) -> Principal:
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
+        token = token.strip()
+        principal = self._directory.principal(hash_token(token)) if TOKEN.fullmatch(token) else None
+        if principal is None:
+            raise Unauthenticated("There is no such API key.", code="unknown_key")
+        if principal.revoked_at is not None:
+            raise Unauthenticated("This API key has been revoked.", code="revoked_key")
+        if principal.expires_at is not None and principal.expires_at <= clock.now():
+            raise Unauthenticated("This API key has expired.", code="expired_key")
+        return principal
+
+    @property
+    def _limit(self) -> int:
+        return self._settings.usage_request_bytes_max
+
+    def _body(self, environ: Environ) -> bytes:
+        try:
+            length = int(environ.get("CONTENT_LENGTH") or -1)
+        except ValueError:
+            raise Malformed("Content-Length is not a number.") from None
+        if length > self._limit:
+            raise TooLarge(f"The body is larger than {self._limit} bytes; send fewer events at once.")
+        stream = environ["wsgi.input"]
+        body: bytes = stream.read(length) if length >= 0 else stream.read(self._limit + 1)
+        if length >= 0 and len(body) < length:
+            raise Malformed("The body is shorter than Content-Length says.")
+        return body
+
+    def _problem(self, error: BillingError, request_id: str) -> Answer:
+        headers = [("Content-Type", "application/problem+json")]
+        if isinstance(error, (Unavailable, RateLimited)):
+            headers.append(("Retry-After", str(error.retry_after_seconds)))
+        if error.status == 401:
+            headers.append(("WWW-Authenticate", 'Bearer realm="ValueVerse Billing"'))
+        problem: dict[str, Any] = {
+            "type": f"{self._settings.public_url}/api/v1/docs#{error.code}",
+            "title": error.title,
+            "status": error.status,
+            "detail": error.message,
+            "instance": PATH,
+            "code": error.code,
+            "request_id": request_id,
+        }
+        if isinstance(error, _NothingAccepted):
+            problem |= {"batch_id": None, "accepted": 0, "rejected": len(error.verdict.refused), "events": _refusals(error.verdict)}
+        if error.errors:
+            problem["errors"] = [{"pointer": item.pointer, "detail": item.detail} for item in error.errors]
+        return error.status, headers, msgspec.json.encode(problem)
+
+
+class _Failed(BillingError):
+    status, code, title = 500, "internal_error", "Internal error"
+
+
+class _NothingAccepted(Invalid):
+    """Every event was refused; the problem also carries the verdict on each."""
+
+    code, title = "no_event_accepted", "No event was accepted"
+
+    def __init__(self, verdict: Verdict) -> None:
+        pointers = tuple(FieldError(_pointer(verdict, one), one.detail) for one in verdict.refused[:ERRORS_MAX])
+        super().__init__(f"None of the {verdict.events} events was accepted; nothing will be counted.", errors=pointers)
+        self.verdict = verdict
+
+
+def install(app: Flask, settings: Settings) -> UsageEndpoint:
+    """Put the endpoint in front of the application."""
+    endpoint = UsageEndpoint(app.wsgi_app, settings)
+    app.wsgi_app = endpoint  # type: ignore[method-assign]
+    app.extensions["usage_endpoint"] = endpoint
+    return endpoint
+
+
+def render(verdict: Verdict, batch_id: int | None, result: Result | None = None) -> bytes:
+    """The answer's body: the verdict on each event in the order they were sent."""
+    refused = {one.index: one for one in verdict.refused}
+    fed = iter(verdict.fed)
+    if not refused and result is None:
+        events = ",".join([f"{place}{codes}}}" for place, codes in zip(PLACES, fed, strict=False)])
+    else:
+        events = ",".join(_rendered(verdict, i, refused, fed, result) for i in range(verdict.events))
+    accepted = verdict.events - len(refused)
+    counts = f'"accepted":{accepted},"rejected":{len(refused)}'
+    if result is not None:
+        counts += f',"duplicates":{len(result.duplicates)},"conflicts":{len(result.conflicts)}'
+    batch = f'"{batch_id}"' if batch_id is not None else "null"
+    return f'{{"batch_id":{batch},{counts},"events":[{events}]}}'.encode()
+
+
+def _refusals(verdict: Verdict) -> list[dict[str, Any]]:
+    return [
+        {"index": one.index, "status": "rejected", "code": one.code, "detail": one.detail, "pointer": _pointer(verdict, one)}
+        for one in verdict.refused
+    ]
+
+
+def _pointer(verdict: Verdict, one: Refused) -> str:
+    """JSON pointer into the request: a request that is one object has no index."""
+    return one.pointer if verdict.single else f"/{one.index}{one.pointer}"
+
+
+def _rendered(verdict: Verdict, index: int, refused: dict[int, Refused], fed: Iterator[str], result: Result | None) -> str:
+    one = refused.get(index)
+    if one is not None:
+        pointer = _pointer(verdict, one)
+        shown = {"index": index, "status": "rejected", "code": one.code, "detail": one.detail, "pointer": pointer}
+        return msgspec.json.encode(shown).decode()
+    codes = next(fed)
+    if result is not None and index in result.duplicates:
+        return f'{{"index":{index},"status":"duplicate","metrics":{codes}}}'
+    if result is not None and index in result.conflicts:
+        detail = "An event with this idempotency key but other content was counted before; this one was not."
+        return f'{{"index":{index},"status":"conflict","detail":"{detail}","metrics":{codes}}}'
+    return f"{PLACES[index]}{codes}}}"
+
+
+def _form(environ: Environ) -> Form:
+    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    form = FORMS.get(kind or "application/json")
+    if form is None:
+        raise UnsupportedEncoding(f"Content-Type {kind[:60]!r} is not taken; send application/json or application/x-ndjson.")
+    return form
+
+
+def _wait_seconds(environ: Environ) -> int:
+    found = WAIT.search(environ.get("HTTP_PREFER", ""))
+    return min(int(found[1]), WAIT_SECONDS_MAX) if found else 0

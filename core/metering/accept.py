@@ -1,0 +1,71 @@
+"""The verdict on each event of a request: accepted and which metrics it feeds, or refused, why and where. Nothing is written here.
+
+Two roads lead to the same verdict: `quick` judges a request whose events are all in order, column by column; anything unusual goes
+the `careful` road, event by event.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.errors import Forbidden
+from core.metering import careful, quick, wire
+from core.metering.careful import Refused, Window
+from core.metering.columns import Columns
+from core.metering.directory import Account, Directory, Principal
+from core.metering.wire import Form, Malformed, TooLarge
+
+SCOPES = frozenset({"usage:write", "admin"})
+QUICK_EVENTS_MIN = 8
+"""Fewer events than this are judged faster one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request of `events` events. `fed[i]` is the JSON list of metric codes that the i-th accepted event feeds."""
+
+    events: int
+    accepted: Columns | None
+    fed: Sequence[str]
+    refused: tuple[Refused, ...]
+    organization_id: uuid.UUID | None
+    api_key_id: uuid.UUID
+    single: bool = False
+    """Whether the request was one event, not a list of them."""
+
+
+def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *, window: Window, at: datetime) -> Verdict:
+    """Judge every event of `body` at the real time `at`; organizations on a test clock are judged by their own time.
+
+    Raises Malformed, TooLarge, Forbidden or Unavailable when the request as a whole cannot be taken.
+    """
+    own = own_account(directory, principal)
+    if body.count(b"idempotency_key") >= QUICK_EVENTS_MIN:
+        answer = quick.judge(directory, own, body, form, window=window, at=at)
+        if answer is not None:
+            columns, fed = answer
+            return Verdict(len(columns), columns, fed, (), principal.organization_id, principal.key_id)
+    raws = wire.cut(body, form)
+    if not raws:
+        raise Malformed("There is no event in the request.")
+    if len(raws) > window.events_max:
+        raise TooLarge(f"There are {len(raws)} events in the request; send at most {window.events_max} at once.")
+    accepted, fed, refused = careful.judge(directory, own, raws, window=window, at=at)
+    single = form == Form.JSON and not body.lstrip().startswith(b"[")
+    return Verdict(len(raws), accepted, fed, refused, principal.organization_id, principal.key_id, single)
+
+
+def own_account(directory: Directory, principal: Principal) -> Account | None:
+    """The organization the key belongs to, None for a platform key. Raises Forbidden."""
+    if not principal.scopes & SCOPES:
+        raise Forbidden("This key may not send usage; it needs the scope usage:write.", code="insufficient_scope")
+    if principal.organization_id is None:
+        return None
+    reference = str(principal.organization_id)
+    own = directory.accounts((reference,))[reference]
+    if own.status == "closed":
+        raise Forbidden("This organization is closed.", code="organization_closed")
+    return own

@@ -1,0 +1,237 @@
+"""The aggregator: takes batches off the log and counts them, one transaction a flush, while the next flush is being prepared.
+
+There is one at a time (advisory lock, and an epoch that fences off one who only believes to hold it). Whatever happens between two
+commits, nothing is lost or counted twice: a batch leaves `usage_pending` in the same transaction that counts it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import Connection
+from psycopg.rows import namedtuple_row
+
+from core.metering import backfill, counting, rollups
+from core.metering.counting import Batch, Counted
+from core.metering.dedup import DedupStore
+from core.metering.directory import EventType, connect, event_type
+from core.metering.instants import instant, micros
+from core.metering.meters import Meter, meter
+
+log = structlog.get_logger("valueverse.aggregator")
+
+LOCK = 7_720_001
+SESSION = "SET synchronous_commit = off; SET TIME ZONE 'UTC'; SET jit = off"
+FLUSH_EVENTS = 100_000
+BATCHES_MIN = 32
+BATCHES_MAX = 20_000
+DEDUP_MARGIN_DAYS = 7
+CLAIM = """WITH claimed AS (
+    DELETE FROM usage_pending WHERE batch_id = ANY(ARRAY(
+      SELECT batch_id FROM usage_pending ORDER BY batch_id LIMIT %s FOR UPDATE SKIP LOCKED))
+    RETURNING batch_id, received_at)
+  SELECT b.id, b.received_at, b.payload FROM claimed
+  JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
+FENCE = "SELECT dedup_seed FROM usage_state WHERE epoch = %s FOR SHARE"
+METERS = """SELECT m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, m.counted_at,
+  n.number AS event_number FROM metrics m JOIN usage_event_names n ON n.name = m.event_name"""
+POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)
+"""What a batch can do to its flush; anything else is the database's or our own trouble."""
+
+
+class Superseded(Exception):
+    """Another aggregator has taken over."""
+
+
+RECOVERABLE = (psycopg.OperationalError, psycopg.InterfaceError, Superseded)
+"""What a new Aggregator gets over: the database was away, or another process had the lock."""
+
+
+class FlushFailed(Exception):
+    """A flush was rolled back because of what is in its batches."""
+
+    def __init__(self, batches: Sequence[Batch], error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.batches = batches
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the aggregator did since it started."""
+
+    events: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    batches: int = 0
+    flushes: int = 0
+    poisoned: int = 0
+    lag_seconds: float = 0.0
+    """From the acceptance of the last flush's oldest batch to its commit."""
+
+
+class Aggregator:
+    """Counts until told to stop. Raises on anything it cannot recover from; its supervisor starts a new one."""
+
+    def __init__(
+        self, database_url: str, store: DedupStore, *, flush_seconds: float, window_days: int, now: Callable[[], datetime]
+    ) -> None:
+        self._url, self._store, self._flush_seconds, self._window_days, self._now = database_url, store, flush_seconds, window_days, now
+        self._stop = threading.Event()
+        self._epoch = 0
+        self._batches = BATCHES_MIN
+        self._alone = 0
+        self._behind = False
+        self._new: list[tuple[Meter, int]] = []
+        self.progress = Progress()
+
+    def stop(self) -> None:
+        """Finish the running flush and return from run()."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Take the lock, load the keys, count until stopped. Raises Superseded or a psycopg error."""
+        with connect(self._url, name="usage aggregator lock") as lock:
+            if not self._take_over(lock):
+                return
+            while not self._stop.is_set():
+                try:
+                    self._count_on()
+                except FlushFailed as failed:
+                    log.warning("a flush failed", error=str(failed), batches=len(failed.batches))
+                    self._set_aside(lock, failed)
+
+    def _take_over(self, lock: Connection[Any]) -> bool:
+        """Wait for the lock; after this no earlier aggregator commits any more. False when stopped meanwhile."""
+        while lock.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone() != (True,):
+            if self._stop.wait(0.2):
+                return False
+        row = lock.execute("UPDATE usage_state SET epoch = epoch + 1 RETURNING epoch").fetchone()
+        self._epoch = row[0] if row else 0
+        return True
+
+    def _set_aside(self, lock: Connection[Any], failed: FlushFailed) -> None:
+        """Quarantine the batch that failed alone; of several, find the one by counting each alone."""
+        if len(failed.batches) > 1:
+            self._alone = len(failed.batches)
+            return
+        batch = failed.batches[0]
+        with lock.transaction():
+            lock.execute("DELETE FROM usage_pending WHERE batch_id = %s", (batch.id,))
+            lock.execute(rollups.QUARANTINE, (batch.id, instant(batch.received_at), str(failed).replace("\0", "\ufffd")))
+        self.progress.poisoned += 1
+
+    def _count_on(self) -> None:
+        """Load what was committed, then count; one flush is prepared while the one before is written."""
+        with ExitStack() as stack:
+            lines = [stack.enter_context(self._line(name)) for name in ("usage aggregator a", "usage aggregator b")]
+            self._load(lines[0])
+            writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="usage-writer"))
+            writing: Future[None] | None = None
+            while not self._stop.is_set():
+                started = time.monotonic()
+                flush = self._prepare(lines[0])
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(self._write, lines[0], *flush) if flush else None
+                if self._new:
+                    if writing is not None:
+                        writing.result()
+                        writing = None
+                    self._take_up(lines[1])
+                lines.reverse()
+                if not self._behind:
+                    self._stop.wait(max(0.0, self._flush_seconds - (time.monotonic() - started)))
+            if writing is not None:
+                writing.result()
+
+    def _line(self, name: str) -> Connection[Any]:
+        line = connect(self._url, name=name)
+        line.execute(SESSION)
+        rollups.prepare(line)
+        return line
+
+    def _load(self, line: Connection[Any]) -> None:
+        began = time.monotonic()
+        loaded = self._store.load(line, (self._now() - timedelta(days=self._window_days + DEDUP_MARGIN_DAYS)).date())
+        log.info("aggregator is counting", keys=loaded, seconds=round(time.monotonic() - began, 2), epoch=self._epoch)
+
+    def _prepare(self, line: Connection[Any]) -> tuple[list[Batch], Counted] | None:
+        """Claim batches and count them in memory, in a transaction that stays open; None, and none open, when nothing waits."""
+        line.execute("BEGIN")
+        seed = self._fence(line)
+        limit = 1 if self._alone else self._batches
+        rows = line.execute(CLAIM, (limit,), binary=True, prepare=True).fetchall()
+        types = self._types(line)
+        self._behind = len(rows) == limit
+        self._alone = max(0, self._alone - 1)
+        if not rows:
+            line.execute("ROLLBACK")
+            return None
+        batches = [Batch(batch_id, micros(received_at), bytes(payload)) for batch_id, received_at, payload in rows]
+        received_on = rows[-1][1].date()
+        try:
+            counted = counting.count(batches, types, seed, lambda keys: self._store.claim(line, keys, received_on))
+        except POISON as error:
+            raise FlushFailed(batches, error) from error
+        self._adapt(len(rows), counted)
+        return batches, counted
+
+    def _fence(self, line: Connection[Any]) -> int:
+        """Hold the epoch for this transaction, and the keys' seed; raises Superseded."""
+        row = line.execute(FENCE, (self._epoch,)).fetchone()
+        if row is None:
+            raise Superseded(f"epoch {self._epoch} is over: another aggregator has taken over")
+        return int(row[0])
+
+    def _types(self, line: Connection[Any]) -> Mapping[int, EventType]:
+        """What is counted now, by event number; metrics nobody has taken up yet are remembered for `_take_up`."""
+        meters: dict[int, list[Meter]] = {}
+        self._new = []
+        rows: Iterable[Any] = line.cursor(row_factory=namedtuple_row).execute(METERS, prepare=True)
+        for row in rows:
+            if row.counted_at is None:
+                self._new.append((meter(row), row.event_number))
+            else:
+                meters.setdefault(row.event_number, []).append(meter(row))
+        return {number: event_type(group[0].event_name, number, tuple(group)) for number, group in meters.items()}
+
+    def _adapt(self, batches: int, counted: Counted) -> None:
+        """Choose how many batches the next flush takes so that it has about FLUSH_EVENTS events."""
+        events = sum(fate.counted + len(fate.duplicates) + len(fate.conflicts) for fate in counted.fates)
+        if events:
+            self._batches = min(BATCHES_MAX, max(BATCHES_MIN, FLUSH_EVENTS * batches // events))
+
+    def _write(self, line: Connection[Any], batches: Sequence[Batch], counted: Counted) -> None:
+        """Write and commit; runs in the writer's thread."""
+        try:
+            rollups.write(line, counted)
+            rollups.settle(line, counted, at=self._now())
+            line.execute("COMMIT")
+        except POISON as error:
+            raise FlushFailed(batches, error) from error
+        done = self.progress
+        done.events += counted.size
+        done.duplicates += sum(len(fate.duplicates) for fate in counted.fates)
+        done.conflicts += sum(len(fate.conflicts) for fate in counted.fates)
+        done.batches += len(batches)
+        done.poisoned += len(counted.poisoned)
+        done.flushes += 1
+        done.lag_seconds = (micros(self._now()) - batches[0].received_at) / 1e6
+
+    def _take_up(self, line: Connection[Any]) -> None:
+        """Count the past of metrics that are new, while nothing else is being written."""
+        for new, event_number in self._new:
+            with line.transaction():
+                self._fence(line)
+                events = backfill.count_past(line, new, event_number)
+                line.execute("UPDATE metrics SET counted_at = %s WHERE id = %s", (self._now(), new.id))
+            log.info("metric is counted from now on", metric=new.code, past_events=events)

@@ -1,0 +1,167 @@
+"""Judging events one by one, each fault with its place: the reference that the quick road must agree with."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from core.metering import wire
+from core.metering.columns import Columns, quantity
+from core.metering.directory import Account, Directory, EventType
+from core.metering.instants import instant, micros
+from core.metering.meters import UnreadableProperty, feeds, value_of
+from core.metering.wire import Candidate, Fault
+
+REFUSED_EVENT_BYTES_MAX = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which timestamps are taken, relative to the organization's time, and how many events at once."""
+
+    past: timedelta
+    future: timedelta
+    events_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An organization's now and its first and last acceptable timestamp, in microseconds since 1970."""
+
+    now: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One refused event. `pointer` is inside the event, `event` what was sent."""
+
+    index: int
+    code: str
+    pointer: str
+    detail: str
+    organization_id: uuid.UUID | None
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    index: int
+    item: Candidate
+    account: Account
+    kind: EventType
+    now: int
+
+
+def bounds(account: Account, window: Window, at: datetime) -> Bounds:
+    """What the organization takes when the real time is `at`."""
+    now = account.frozen_time or at
+    return Bounds(micros(now), micros(now - window.past), micros(now + window.future))
+
+
+def judge(
+    directory: Directory, own: Account | None, raws: Sequence[bytes], *, window: Window, at: datetime
+) -> tuple[Columns | None, list[str], tuple[Refused, ...]]:
+    """The accepted events, the metrics each of them feeds (JSON lists of codes), and the refused."""
+    read = [_read(raw) for raw in raws]
+    candidates = [item for item in read if isinstance(item, Candidate)]
+    named = {item.organization for item in candidates if item.organization is not None}
+    accounts = directory.accounts(named) if own is None and named else {}
+    types = directory.event_types({item.name for item in candidates})
+    kept: list[_Kept] = []
+    fed: list[str] = []
+    refused: list[Refused] = []
+    for index, item in enumerate(read):
+        account = own
+        try:
+            if isinstance(item, Fault):
+                raise item
+            account = _account(own, accounts, item)
+            kind = types.get(item.name)
+            if kind is None:
+                hint = directory.suggestion(item.name)
+                raise Fault("unknown_metric", "/metric_name", f"No metric reads events named {item.name}. {hint}")
+            limits = bounds(account, window, at)
+            _check_time(item, limits)
+            fed.append(kind.codes if kind.plain else fed_codes(kind, item))
+            kept.append(_Kept(index, item, account, kind, limits.now))
+        except Fault as fault:
+            raw = raws[index][:REFUSED_EVENT_BYTES_MAX]
+            refused.append(Refused(index, fault.code, fault.pointer, fault.detail, account.id if account else None, raw))
+    return _columns(kept) if kept else None, fed, tuple(refused)
+
+
+def fed_codes(kind: EventType, item: Candidate) -> str:
+    """JSON list of the metrics the event feeds; raises Fault when a property cannot be read or no metric takes the event."""
+    codes = []
+    for meter in kind.meters:
+        if feeds(meter, item.properties):
+            codes.append(meter.code)
+            try:
+                value_of(meter, quantity(item.whole, item.fraction), item.properties)
+            except UnreadableProperty as error:
+                pointer = f"/properties/{wire.escape(error.name)}"
+                raise Fault("invalid_property", pointer, f"The metric {meter.code} reads this property: it {error}.") from error
+    if not codes:
+        wants = {name for meter in kind.meters for name in (meter.source, *(condition.name for condition in meter.conditions)) if name}
+        detail = f"Metrics read events named {kind.name}, but none takes this one; they look at {', '.join(sorted(wants))}."
+        raise Fault("no_metric_matches", "/properties", detail)
+    return msgspec.json.encode(codes).decode()
+
+
+def _read(raw: bytes) -> Candidate | Fault:
+    try:
+        return wire.read(raw)
+    except Fault as fault:
+        return fault
+
+
+def _account(own: Account | None, accounts: Mapping[str, Account], item: Candidate) -> Account:
+    if own is not None:
+        if item.organization is not None and not own.is_called(item.organization):
+            raise Fault("unknown_organization", "/organization_id", "This key belongs to another organization; leave the field out.")
+        return own
+    if item.organization is None:
+        raise Fault("missing_field", "/organization_id", "A platform key's events name their organization by id or external id.")
+    account = accounts.get(item.organization)
+    if account is None or account.status == "closed":
+        raise Fault("unknown_organization", "/organization_id", "There is no such organization.")
+    return account
+
+
+def _check_time(item: Candidate, limits: Bounds) -> None:
+    if item.timestamp is None:
+        return
+    if item.timestamp < limits.first:
+        detail = f"Events before {instant(limits.first):%Y-%m-%dT%H:%M:%SZ} are not taken any more."
+        raise Fault("timestamp_too_old", "/timestamp", detail)
+    if item.timestamp > limits.last:
+        detail = f"The timestamp is after {instant(limits.last):%Y-%m-%dT%H:%M:%SZ}; is the clock right?"
+        raise Fault("timestamp_in_future", "/timestamp", detail)
+
+
+def _columns(kept: Sequence[_Kept]) -> Columns:
+    def column(values: list[Any], kind: type[Any]) -> Any:
+        return np.array(values, dtype=kind)
+
+    items = [one.item for one in kept]
+    return Columns(
+        organizations=column([one.account.number for one in kept], np.int32),
+        events=column([one.kind.number for one in kept], np.int32),
+        timestamps=column([one.now if one.item.timestamp is None else one.item.timestamp for one in kept], np.int64),
+        defaulted=column([item.timestamp is None for item in items], np.bool_),
+        wholes=column([item.whole for item in items], np.int64),
+        fractions=column([item.fraction for item in items], np.int64),
+        positions=column([one.index for one in kept], np.int16),
+        keys=[item.key.encode() for item in items],
+        properties=[wire.encode_properties(item.properties) for item in items],
+        units={row: item.unit for row, item in enumerate(items) if item.unit is not None},
+        subscriptions={row: item.subscription_id for row, item in enumerate(items) if item.subscription_id is not None},
+    )

@@ -1,0 +1,233 @@
+"""From batches of the log to what one counting transaction writes: new rows, changes of the rollups, the fate of each batch.
+
+Nothing here talks to the database except through the DedupStore that is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.metering import columns as column_form
+from core.metering import pgcopy
+from core.metering.columns import Columns, Corrupt, Flags, Int64, quantity
+from core.metering.dedup import Claim, Entries, entries
+from core.metering.directory import EventType
+from core.metering.instants import instant
+from core.metering.meters import Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
+from core.metering.models import Aggregation
+
+HOUR_MICROS = 3_600_000_000
+NO_SUBSCRIPTION_NO_UNIT = pgcopy.NULL + pgcopy.NULL
+EVENT_FIELDS = 11
+INT64_SAFE = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One claimed batch of the log; `received_at` in microseconds."""
+
+    id: int
+    received_at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a batch; `duplicates` and `conflicts` are positions in the request."""
+
+    batch_id: int
+    counted: int
+    duplicates: list[int]
+    conflicts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One rollup row's key; `hour` in microseconds."""
+
+    organization: int
+    metric: int
+    hour: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Additive changes of rollups as columns: usage of plain metrics."""
+
+    organizations: NDArray[Any]
+    metrics: NDArray[Any]
+    hours: Int64
+    events: Int64
+    wholes: Int64
+    fractions: Int64
+    first: Int64
+    last: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Everything one flush writes. `tallies` are the changes that needed a look at properties, by aggregation."""
+
+    rows: bytes
+    size: int
+    sums: Sums | None
+    tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]
+    fates: Sequence[Fate]
+    poisoned: Sequence[tuple[Batch, str]]
+
+
+def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, claim: Callable[[Entries], Claim]) -> Counted:
+    """Count `batches` (in order of id); `types` by event number. Batches that cannot be read are set aside in `poisoned`."""
+    good: list[Batch] = []
+    parts: list[Columns] = []
+    poisoned: list[tuple[Batch, str]] = []
+    for batch in batches:
+        try:
+            parts.append(column_form.unpack(batch.payload))
+            good.append(batch)
+        except Corrupt as error:
+            poisoned.append((batch, str(error)))
+    if not parts:
+        return Counted(b"", 0, None, {}, (), poisoned)
+    everything = column_form.concatenate(parts)
+    sizes = [len(part) for part in parts]
+    owner = np.repeat(np.arange(len(good)), sizes)
+    rows = entries(everything, seed)
+    claimed = claim(rows)
+    conflicting = ~claimed.first & (claimed.fingerprints != rows["fingerprint"])
+    fates = _fates(good, sizes, owner, everything, claimed.first, conflicting)
+    kept = np.flatnonzero(claimed.first)
+    order = kept[np.lexsort((everything.timestamps[kept], everything.events[kept], everything.organizations[kept]))]
+    mine = column_form.take(everything, order)
+    ids = np.array([batch.id for batch in good], np.int64)[owner[order]]
+    received = np.array([batch.received_at for batch in good], np.int64)[owner[order]]
+    sums, tallies = _usage(mine, ids, types)
+    return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned)
+
+
+def _fates(
+    batches: Sequence[Batch], sizes: Sequence[int], owner: NDArray[Any], everything: Columns, first: Flags, conflicting: Flags
+) -> list[Fate]:
+    if first.all():
+        return [Fate(batch.id, size, [], []) for batch, size in zip(batches, sizes, strict=True)]
+    counted = np.bincount(owner, weights=first, minlength=len(batches)).astype(np.int64).tolist()
+    again: list[list[int]] = [[] for _ in batches]
+    other: list[list[int]] = [[] for _ in batches]
+    for row in np.flatnonzero(~first).tolist():
+        (other if conflicting[row] else again)[owner[row]].append(int(everything.positions[row]))
+    return [Fate(batch.id, counted[i], again[i], other[i]) for i, batch in enumerate(batches)]
+
+
+def _event_rows(mine: Columns, ids: Int64, received: Int64) -> bytes:
+    """The COPY stream into usage_events, in the order of rollups.EVENT_COLUMNS."""
+    if not len(mine):
+        return b""
+    head = pgcopy.fixed(
+        EVENT_FIELDS,
+        [
+            ("ts", mine.timestamps),
+            ("ts", received),
+            ("i8", ids),
+            ("i4", mine.organizations),
+            ("i4", mine.events),
+            ("i2", mine.positions),
+            ("numeric", pgcopy.numeric(mine.wholes, mine.fractions)),
+        ],
+    )
+    extras = [NO_SUBSCRIPTION_NO_UNIT] * len(mine)
+    for row in mine.subscriptions.keys() | mine.units.keys():
+        extras[row] = _field(mine.subscriptions.get(row)) + _field(mine.units[row].encode() if row in mine.units else None)
+    return pgcopy.stream([head, extras, pgcopy.lengths(mine.keys), mine.keys, pgcopy.lengths(mine.properties), mine.properties])
+
+
+def _field(value: bytes | None) -> bytes:
+    return pgcopy.NULL if value is None else len(value).to_bytes(4, "big") + value
+
+
+def _usage(mine: Columns, ids: Int64, types: Mapping[int, EventType]) -> tuple[Sums | None, dict[Aggregation, dict[Bucket, Usage]]]:
+    """What the sorted rows add to the rollups: plain metrics by whole columns, the others event by event."""
+    if not len(mine):
+        return None, {}
+    plain = {number: [meter for meter in kind.meters if meter.plain] for number, kind in types.items()}
+    rest = {number: [meter for meter in kind.meters if not meter.plain] for number, kind in types.items()}
+    looked_at = np.isin(mine.events, [number for number, meters in rest.items() if meters])
+    return _sums(mine, plain), _tallies(mine, ids, np.flatnonzero(looked_at).tolist(), rest)
+
+
+def _sums(mine: Columns, plain: Mapping[int, Sequence[Meter]]) -> Sums | None:
+    hours = mine.timestamps // HOUR_MICROS
+    new = (np.diff(mine.organizations) != 0) | (np.diff(mine.events) != 0) | (np.diff(hours) != 0)
+    starts = np.concatenate(([0], np.flatnonzero(new) + 1))
+    ends = np.concatenate((starts[1:], [len(mine)]))
+    amounts = ends - starts
+    wholes, fractions = pgcopy.carried(_added(mine.wholes, starts), np.add.reduceat(mine.fractions, starts))
+    kinds = mine.events[starts]
+    groups: list[NDArray[Any]] = []
+    metrics: list[NDArray[Any]] = []
+    counts: list[NDArray[Any]] = []
+    for number in np.unique(kinds).tolist():
+        places = np.flatnonzero(kinds == number)
+        for meter in plain.get(number, ()):
+            groups.append(places)
+            metrics.append(np.full(len(places), meter.number))
+            counts.append(np.full(len(places), meter.aggregation == Aggregation.COUNT))
+    if not groups:
+        return None
+    place, is_count = np.concatenate(groups), np.concatenate(counts)
+    return Sums(
+        organizations=mine.organizations[starts][place],
+        metrics=np.concatenate(metrics),
+        hours=hours[starts][place] * HOUR_MICROS,
+        events=amounts[place],
+        wholes=np.where(is_count, amounts[place], wholes[place]),
+        fractions=np.where(is_count, 0, fractions[place]),
+        first=mine.timestamps[starts][place],
+        last=mine.timestamps[ends - 1][place],
+    )
+
+
+def _added(wholes: Int64, starts: NDArray[Any]) -> Int64:
+    """Sums per group; OverflowError rather than wrap around (one batch alone cannot: 10,000 events below 10^14)."""
+    if len(wholes) * float(wholes.max()) >= INT64_SAFE:
+        exact = np.add.reduceat(wholes.astype(object), starts)
+        if max(exact) >= INT64_SAFE:
+            raise OverflowError("the quantities of one flush add up to more than fits")
+        return exact.astype(np.int64)
+    return np.add.reduceat(wholes, starts)
+
+
+def _tallies(
+    mine: Columns, ids: Int64, rows: Iterable[int], meters: Mapping[int, Sequence[Meter]]
+) -> dict[Aggregation, dict[Bucket, Usage]]:
+    tallies: dict[Aggregation, dict[Bucket, Usage]] = {}
+    for row in rows:
+        event = Event(
+            instant(int(mine.timestamps[row])),
+            (int(ids[row]), int(mine.positions[row])),
+            quantity(int(mine.wholes[row]), int(mine.fractions[row])),
+            properties(mine.properties[row]),
+        )
+        hour = int(mine.timestamps[row]) // HOUR_MICROS * HOUR_MICROS
+        for meter in meters[int(mine.events[row])]:
+            tally(tallies, meter, int(mine.organizations[row]), hour, event)
+    return tallies
+
+
+def tally(tallies: dict[Aggregation, dict[Bucket, Usage]], meter: Meter, organization: int, hour: int, event: Event) -> None:
+    """Add what the metric reads from the event to its bucket. An event whose property cannot be read does not feed it."""
+    try:
+        usage = read(meter, event)
+    except UnreadableProperty:
+        return
+    if usage is None:
+        return
+    bucket = Bucket(organization, meter.number, hour, group_of(meter, event.properties))
+    mine = tallies.setdefault(meter.aggregation, {})
+    before = mine.get(bucket)
+    mine[bucket] = usage if before is None else add(meter.aggregation, before, usage)

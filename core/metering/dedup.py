@@ -1,0 +1,219 @@
+"""Each idempotency key of an organization counts once, also when it comes back with another timestamp.
+
+A store claims keys inside the counting transaction: what it remembers commits or is lost together with the rows and rollups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Protocol
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from psycopg import Connection
+
+from core.metering.columns import Columns, Flags
+
+ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("fingerprint", "<u4")])
+"""128 bits of key hash, 32 bits of the event's content."""
+Entries = NDArray[Any]
+Words = NDArray[np.uint64]
+SLOTS_FIRST = 2**20
+SLOTS_MAX = 2**25
+LOAD_MAX = 0.7
+SLOT_BYTES = ENTRY.itemsize
+SEGMENTS_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """For each entry whether it is the first with its key, and the content fingerprint of the first."""
+
+    first: Flags
+    fingerprints: NDArray[np.uint32]
+
+
+class DedupStore(Protocol):
+    """Remembers the keys of every counted event for as long as it may be sent again."""
+
+    def load(self, connection: Connection[Any], since: date) -> int:
+        """Read what earlier processes committed, from `since` on; how many keys."""
+
+    def claim(self, connection: Connection[Any], entries: Entries, received_on: date) -> Claim:
+        """Claim the keys in the connection's transaction. When it does not commit, the store must be loaded anew."""
+
+
+def entries(columns: Columns, seed: int) -> Entries:
+    """The entries of `columns`. `seed` is the installation's secret: without it nobody can construct colliding keys."""
+    digests = b"".join([xxhash.xxh3_128_digest(key, seed) for key in columns.keys])
+    hashes = np.frombuffer(digests, np.dtype([("high", "<u8"), ("low", "<u8")]))
+    rows = np.empty(len(columns), ENTRY)
+    tenant = _mixed(columns.organizations.astype(np.uint64) + np.uint64(seed))
+    rows["high"] = np.maximum(hashes["high"] ^ tenant, np.uint64(1))
+    rows["low"] = hashes["low"] ^ _mixed(tenant)
+    rows["fingerprint"] = _fingerprints(columns)
+    return rows
+
+
+def _fingerprints(columns: Columns) -> NDArray[np.uint32]:
+    """What makes two events with one key equal: name, quantity, properties, and the timestamp unless it was left out."""
+    content = np.fromiter(map(xxhash.xxh3_64_intdigest, columns.properties), np.uint64, len(columns))
+    stamps = np.where(columns.defaulted, 0, columns.timestamps)
+    for part in (columns.events, stamps, columns.wholes, columns.fractions):
+        content = _mixed(content ^ part.astype(np.uint64))
+    return (content >> np.uint64(32)).astype(np.uint32)
+
+
+def _mixed(words: Words) -> Words:
+    """splitmix64's finalizer (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def distinct(rows: Entries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Place of the first entry of each key, and for every entry which of those it belongs to."""
+    _, first, which = np.unique(rows["high"], return_index=True, return_inverse=True)
+    if (rows["low"][first][which] == rows["low"]).all():
+        return first, which
+    keys = rows[["high", "low"]]
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return first, which
+
+
+class Table:
+    """A fixed number of slots, open addressing with linear probing, probed for a whole column at once. A slot with high 0 is free."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.used = 0
+        self.newest = date.min
+        self._high = np.zeros(slots, np.uint64)
+        self._low = np.zeros(slots, np.uint64)
+        self._fingerprint = np.zeros(slots, np.uint32)
+
+    @property
+    def room(self) -> int:
+        """How many more keys it takes."""
+        return int(self.slots * LOAD_MAX) - self.used
+
+    def find(self, rows: Entries) -> tuple[Flags, NDArray[np.uint32]]:
+        """Which keys are here, and their fingerprints."""
+        found, fingerprints = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.uint32)
+        high, low = rows["high"], rows["low"]
+        waiting = np.arange(len(rows))
+        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
+        while len(waiting):
+            here = self._high[slot]
+            same = np.flatnonzero(here == high[waiting])
+            same = same[self._low[slot[same]] == low[waiting[same]]]
+            found[waiting[same]] = True
+            fingerprints[waiting[same]] = self._fingerprint[slot[same]]
+            on = here != 0
+            on[same] = False
+            waiting, slot = waiting[on], (slot[on] + 1) & (self.slots - 1)
+        return found, fingerprints
+
+    def insert(self, rows: Entries, received_on: date) -> None:
+        """Take keys that are not here yet, each once."""
+        high, low, fingerprints = rows["high"], rows["low"], rows["fingerprint"]
+        waiting = np.arange(len(rows))
+        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
+        while len(waiting):
+            free = np.flatnonzero(self._high[slot] == 0)
+            self._high[slot[free]] = high[waiting[free]]
+            self._low[slot[free]] = low[waiting[free]]
+            won = free[(self._high[slot[free]] == high[waiting[free]]) & (self._low[slot[free]] == low[waiting[free]])]
+            self._fingerprint[slot[won]] = fingerprints[waiting[won]]
+            on = np.ones(len(waiting), np.bool_)
+            on[won] = False
+            taken = self._high[slot] != 0
+            waiting, slot = waiting[on], ((slot + taken) & (self.slots - 1))[on]
+        self.used += len(rows)
+        self.newest = max(self.newest, received_on)
+
+
+class SegmentStore:
+    """Keys in memory, and on disk as append-only segments from which a new process reads them back.
+
+    Tables double in size, so no flush ever waits for a big one to be rebuilt; a table all of whose keys have expired is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._tables: list[Table] = []
+
+    def load(self, connection: Connection[Any], since: date) -> int:
+        """See DedupStore."""
+        self._tables = []
+        last, total = 0, 0
+        query = """SELECT id, received_on, keys FROM usage_dedup_segments WHERE id > %s AND received_on >= %s ORDER BY id LIMIT %s"""
+        while segments := connection.execute(query, (last, since, SEGMENTS_AT_ONCE), binary=True).fetchall():
+            for segment_id, received_on, keys in segments:
+                rows = np.frombuffer(keys, ENTRY)
+                self._remember(rows, received_on)
+                last, total = segment_id, total + len(rows)
+        return total
+
+    def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
+        """See DedupStore."""
+        first, which = distinct(rows)
+        keys = rows[first]
+        known, fingerprints = np.zeros(len(keys), np.bool_), keys["fingerprint"].copy()
+        for table in reversed(self._tables):
+            rest = np.flatnonzero(~known)
+            found, prints = table.find(keys[rest])
+            known[rest[found]] = True
+            fingerprints[rest[found]] = prints[found]
+        fresh = keys[~known]
+        if len(fresh):
+            self._remember(fresh, received_on)
+            segment = "INSERT INTO usage_dedup_segments (received_on, entries, keys) VALUES (%s, %s, %b)"
+            connection.execute(segment, (received_on, len(fresh), fresh.tobytes()))
+        is_first = np.zeros(len(rows), np.bool_)
+        is_first[first[~known]] = True
+        return Claim(is_first, fingerprints[which])
+
+    def forget(self, before: date) -> None:
+        """Drop the tables that hold only keys received before that day."""
+        self._tables = [table for table in self._tables if table.newest >= before]
+
+    def _remember(self, rows: Entries, received_on: date) -> None:
+        while len(rows):
+            if not self._tables or self._tables[-1].room <= 0:
+                slots = min(self._tables[-1].slots * 2, SLOTS_MAX) if self._tables else SLOTS_FIRST
+                self._tables.append(Table(slots))
+            room = self._tables[-1].room
+            self._tables[-1].insert(rows[:room], received_on)
+            rows = rows[room:]
+
+
+class KeyTable:
+    """Keys as rows of a table with a unique index: no memory, any number of keys, at several times the cost of SegmentStore."""
+
+    def load(self, connection: Connection[Any], since: date) -> int:
+        """Nothing to read; see DedupStore."""
+        row = connection.execute("SELECT count(*) FROM usage_dedup_keys WHERE received_on >= %s", (since,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
+        """See DedupStore."""
+        first, which = distinct(rows)
+        keys = rows[first]
+        hashes = [key.tobytes()[:16] for key in keys]
+        insert = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on)
+            SELECT key_hash, fingerprint, %s FROM unnest(%s::bytea[], %s::bigint[]) AS g(key_hash, fingerprint) ORDER BY key_hash
+            ON CONFLICT (key_hash) DO NOTHING RETURNING key_hash"""
+        fingerprints = keys["fingerprint"].copy()
+        inserted = {bytes(row[0]) for row in connection.execute(insert, (received_on, hashes, fingerprints.tolist()))}
+        fresh = np.fromiter((key in inserted for key in hashes), np.bool_, len(hashes))
+        known = [key for key in hashes if key not in inserted]
+        if known:
+            query = "SELECT key_hash, fingerprint FROM usage_dedup_keys WHERE key_hash = ANY(%s)"
+            stored = {bytes(key): value for key, value in connection.execute(query, (known,))}
+            for place in np.flatnonzero(~fresh):
+                fingerprints[place] = stored[hashes[place]]
+        is_first = np.zeros(len(rows), np.bool_)
+        is_first[first[fresh]] = True
+        return Claim(is_first, fingerprints[which])

@@ -1,0 +1,205 @@
+"""What accepting needs to know about keys, organizations and metrics, read from the database at most a second ago.
+
+The first request after a second reads again, in one statement, everything that was asked for in that second. So a revoked key stops,
+and a changed metric shows, within a second, at a cost that does not grow with the rate of requests.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from psycopg import Connection, OperationalError
+from psycopg.rows import namedtuple_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from core.errors import Unavailable
+from core.metering.meters import Meter, meter
+
+MAX_AGE_SECONDS = 1.0
+UNKNOWN_AGE_SECONDS = 0.05
+WAIT_SECONDS = 2.0
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEYS = "SELECT key_hash, id, organization_id, scopes, expires_at, revoked_at FROM api_keys WHERE key_hash = ANY(%s)"
+ACCOUNTS = """SELECT asked.reference, o.id, o.number, o.external_id, o.slug, o.status, c.frozen_time
+  FROM unnest(%s::text[]) AS asked(reference)
+  JOIN organizations o ON o.external_id = asked.reference OR o.id = CASE WHEN asked.reference ~* %s THEN asked.reference::uuid END
+  LEFT JOIN test_clocks c ON c.id = o.test_clock_id ORDER BY o.external_id IS NOT DISTINCT FROM asked.reference DESC"""
+UUID_FORM = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+METRICS = """SELECT m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, n.number AS event_number
+  FROM metrics m LEFT JOIN usage_event_names n ON n.name = m.event_name WHERE m.archived_at IS NULL ORDER BY m.code"""
+NAME_EVENTS = """INSERT INTO usage_event_names (name) SELECT DISTINCT event_name FROM metrics
+  WHERE archived_at IS NULL ON CONFLICT (name) DO NOTHING"""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An API key. `organization_id` None: a platform key, whose events name their organization."""
+
+    key_id: uuid.UUID
+    organization_id: uuid.UUID | None
+    scopes: frozenset[str]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An organization. `frozen_time` is its test clock's."""
+
+    id: uuid.UUID
+    number: int
+    external_id: str | None
+    slug: str
+    status: str
+    frozen_time: datetime | None
+
+    def is_called(self, reference: str) -> bool:
+        """Whether `reference` is its id or external id."""
+        return reference in (self.external_id, str(self.id)) or reference.lower() == str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """An event name that metrics read. `codes` is the JSON list of the metrics a plain event feeds."""
+
+    number: int
+    name: str
+    meters: tuple[Meter, ...]
+    plain: bool
+    codes: str
+
+
+class Recent(Generic[K, V]):
+    """Values that are at most MAX_AGE_SECONDS old. `load` reads many at once; a key it does not answer for is not remembered."""
+
+    def __init__(self, load: Callable[[Collection[K]], Mapping[K, V]], keep: Callable[[V], bool] = lambda _: True) -> None:
+        self._load, self._keep = load, keep
+        self._values: dict[K, V] = {}
+        self._asked: set[K] = set()
+        self._read_at = 0.0
+        self._lock = threading.Lock()
+
+    def get(self, keys: Collection[K]) -> Mapping[K, V]:
+        """The values of `keys`; those that do not exist are missing."""
+        values = self._values
+        if time.monotonic() - self._read_at < MAX_AGE_SECONDS:
+            missing = [key for key in keys if key not in values]
+            if not missing:
+                self._asked.update(keys)
+                return values
+            found = self._load(missing)
+            with self._lock:
+                self._values.update((key, value) for key, value in found.items() if self._keep(value))
+            return {**{key: values[key] for key in keys if key in values}, **found}
+        with self._lock:
+            if time.monotonic() - self._read_at >= MAX_AGE_SECONDS:
+                began = time.monotonic()
+                found = self._load({*self._asked, *keys})
+                self._values = {key: value for key, value in found.items() if self._keep(value)}
+                self._asked, self._read_at = set(keys), began
+                return found
+        return self.get(keys)
+
+
+class Directory:
+    """Keys, organizations and event types, for the threads of one process."""
+
+    def __init__(self, database_url: str, *, connections: int = 4) -> None:
+        options = {"autocommit": True, "row_factory": namedtuple_row, "connect_timeout": 2, "options": "-c statement_timeout=5000"}
+        self._pool = ConnectionPool(database_url, min_size=0, max_size=connections, kwargs=options, open=False, timeout=WAIT_SECONDS)
+        self._keys: Recent[bytes, Principal] = Recent(self._load_keys)
+        self._accounts: Recent[str, Account] = Recent(self._load_accounts, keep=lambda account: account.frozen_time is None)
+        self._types: dict[str, EventType] = {}
+        self._metrics: dict[str, str] = {}
+        self._types_read_at = 0.0
+        self._lock = threading.Lock()
+
+    def principal(self, key_hash: bytes) -> Principal | None:
+        """The key with this hash, revoked or not; None when there is none."""
+        return self._keys.get((key_hash,)).get(key_hash)
+
+    def accounts(self, references: Collection[str]) -> Mapping[str, Account]:
+        """The organizations called so, by id or external id. Those on a test clock are read every time: their time moves by hand."""
+        return self._accounts.get(references)
+
+    def event_types(self, names: Iterable[str]) -> Mapping[str, EventType]:
+        """The event types of these names; a name unknown a moment ago is looked up again."""
+        age = time.monotonic() - self._types_read_at
+        if age >= MAX_AGE_SECONDS or (age >= UNKNOWN_AGE_SECONDS and any(name not in self._types for name in names)):
+            with self._lock:
+                self._load_types()
+        return self._types
+
+    def suggestion(self, name: str) -> str:
+        """A sentence that helps someone who sent an unknown event name."""
+        if name in self._metrics:
+            return f"The metric {name} reads events named {self._metrics[name]}; send those."
+        near = get_close_matches(name, self._types, n=1)
+        return f"Did you mean {near[0]}?" if near else "Create a metric that reads it first."
+
+    @contextmanager
+    def connection(self) -> Any:
+        """A connection in autocommit mode with named rows; raises Unavailable when the database does not answer."""
+        try:
+            self._pool.open()
+            with self._pool.connection() as connection:
+                yield connection
+        except (OperationalError, PoolTimeout) as error:
+            raise Unavailable("The database does not answer; nothing was kept. Send it again.", retry_after_seconds=1) from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._pool.close()
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        with self.connection() as connection:
+            return list(connection.execute(statement, values, prepare=True))
+
+    def _load_keys(self, hashes: Collection[bytes]) -> dict[bytes, Principal]:
+        rows = self._rows(KEYS, list(hashes))
+        return {bytes(r.key_hash): Principal(r.id, r.organization_id, frozenset(r.scopes), r.expires_at, r.revoked_at) for r in rows}
+
+    def _load_accounts(self, references: Collection[str]) -> dict[str, Account]:
+        rows = self._rows(ACCOUNTS, list(references), UUID_FORM)
+        return {r.reference: Account(r.id, r.number, r.external_id, r.slug, r.status, r.frozen_time) for r in rows}
+
+    def _load_types(self) -> None:
+        began = time.monotonic()
+        rows = self._rows(METRICS)
+        if any(row.event_number is None for row in rows):
+            with self.connection() as connection:
+                connection.execute(NAME_EVENTS)
+            rows = self._rows(METRICS)
+        self._types = event_types(rows)
+        self._metrics = {row.code: row.event_name for row in rows}
+        self._types_read_at = began
+
+
+def event_types(rows: Iterable[Any]) -> dict[str, EventType]:
+    """Event types by name from rows of METRICS."""
+    meters: dict[tuple[str, int], list[Meter]] = {}
+    for row in rows:
+        meters.setdefault((row.event_name, row.event_number), []).append(meter(row))
+    return {name: event_type(name, number, tuple(group)) for (name, number), group in meters.items()}
+
+
+def event_type(name: str, number: int, meters: tuple[Meter, ...]) -> EventType:
+    """The event type that these metrics read."""
+    plain = all(item.plain for item in meters)
+    return EventType(number, name, meters, plain, msgspec.json.encode([item.code for item in meters]).decode())
+
+
+def connect(database_url: str, *, name: str) -> Connection[Any]:
+    """A connection of a metering process of its own, named in pg_stat_activity."""
+    return Connection.connect(database_url, autocommit=True, connect_timeout=5, application_name=name)

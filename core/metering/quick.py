@@ -1,0 +1,252 @@
+"""Judging a request column by column, for the usual case that every event is in order.
+
+`judge` answers None at the first sign of anything else; then the careful road finds out what it is. It must never accept what the
+careful road would not, nor differently (tests/metering/test_roads.py compares them).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import astuple
+
+from core.metering import wire
+from core.metering.careful import Bounds, Window, bounds, fed_codes
+from core.metering.columns import Columns, Flags, Int32, Int64
+from core.metering.directory import Account, Directory, EventType
+from core.metering.instants import BadTimestamp, parse, parse_column
+from core.metering.wire import Candidate, Fault, Form
+
+PROPERTIES_BYTES_MAX = wire.PROPERTY_TEXT_LENGTH_MAX
+TOKEN = re.compile(rb'"?([0-9]{1,14})(?:\.([0-9]{1,12}))?"?')
+
+
+class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The fields of wire.FIELDS; a quantity stays the token that was sent."""
+
+    idempotency_key: str
+    metric_name: str | UnsetType = UNSET
+    event_name: str | UnsetType = UNSET
+    metric: str | UnsetType = UNSET
+    quantity: Raw | UnsetType = UNSET
+    timestamp: str | UnsetType = UNSET
+    properties: dict[str, Any] | UnsetType = UNSET
+    organization_id: str | UnsetType = UNSET
+    organization: str | UnsetType = UNSET
+    subscription_id: str | UnsetType = UNSET
+    unit: str | UnsetType = UNSET
+
+
+class _Unusual(Exception):
+    """Something the quick road does not judge."""
+
+
+_one = msgspec.json.Decoder(_Event, float_hook=Decimal)
+_many = msgspec.json.Decoder(list[_Event], float_hook=Decimal)
+_encode_lines = msgspec.json.Encoder(decimal_format="number", order="sorted").encode_lines
+Column = Sequence[Any]
+
+
+def judge(
+    directory: Directory, own: Account | None, body: bytes, form: Form, *, window: Window, at: datetime
+) -> tuple[Columns, Sequence[str]] | None:
+    """The events of the body, all accepted, and the metrics each feeds; None when any of them needs a closer look."""
+    if b"\\" in body:
+        return None
+    try:
+        events = _one.decode_lines(body) if form == Form.NDJSON else _many.decode(body)
+        if not 1 <= len(events) <= window.events_max:
+            return None
+        return _judged(
+            directory, own, body, dict(zip(_Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
+        )
+    except (_Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _judged(
+    directory: Directory, own: Account | None, body: bytes, given: dict[str, Column], window: Window, at: datetime
+) -> tuple[Columns, Sequence[str]]:
+    size = len(given["idempotency_key"])
+    names = _one_name(given)
+    types = directory.event_types(set(names))
+    kinds = {name: _known(types.get(name)) for name in set(names)}
+    organizations, limits = _organizations(directory, own, given, window, at)
+    timestamps, defaulted = _timestamps(given["timestamp"], limits)
+    keys = _keys(given["idempotency_key"])
+    wholes, fractions = _quantities(given["quantity"])
+    properties = _properties(given["properties"])
+    _no_name_twice(body, given, properties)
+    columns = Columns(
+        organizations,
+        np.array([kinds[name].number for name in names], np.int32),
+        timestamps,
+        defaulted,
+        wholes,
+        fractions,
+        np.arange(size, dtype=np.int16),
+        keys,
+        properties,
+        _units(given["unit"]),
+        _subscriptions(given["subscription_id"]),
+    )
+    return columns, _fed(kinds, names, columns, given["properties"])
+
+
+def _known(kind: EventType | None) -> EventType:
+    if kind is None:
+        raise _Unusual
+    return kind
+
+
+def _one_name(given: dict[str, Column]) -> Column:
+    used = [name for name in wire.NAME_FIELDS if _is_given(given[name])]
+    if len(used) != 1:
+        raise _Unusual
+    return given[used[0]]
+
+
+def _is_given(column: Column) -> bool:
+    """Whether every event has the field; raises when only some have."""
+    missing = column.count(UNSET)
+    if missing not in (0, len(column)):
+        raise _Unusual
+    return not missing
+
+
+def _organizations(
+    directory: Directory, own: Account | None, given: dict[str, Column], window: Window, at: datetime
+) -> tuple[Int32, tuple[Int64, Int64, Int64]]:
+    """Organization numbers, and now, first and last acceptable timestamp of each event."""
+    used = [name for name in wire.ORGANIZATION_FIELDS if _is_given(given[name])]
+    size = len(given["idempotency_key"])
+    if len(used) > 1 or (own is None and not used):
+        raise _Unusual
+    references = given[used[0]] if used else ()
+    if own is not None:
+        if not all(own.is_called(reference) for reference in set(references)):
+            raise _Unusual
+        limit = bounds(own, window, at)
+        return np.full(size, own.number, np.int32), tuple(np.full(size, value) for value in (limit.now, limit.first, limit.last))  # type: ignore[return-value]
+    accounts = directory.accounts(set(references))
+    if any(reference not in accounts or accounts[reference].status == "closed" for reference in set(references)):
+        raise _Unusual
+    limits: dict[str, Bounds] = {reference: bounds(accounts[reference], window, at) for reference in set(references)}
+    numbers = {reference: accounts[reference].number for reference in limits}
+    triples = np.array([(limits[reference].now, limits[reference].first, limits[reference].last) for reference in references], np.int64)
+    return np.array([numbers[reference] for reference in references], np.int32), (triples[:, 0], triples[:, 1], triples[:, 2])
+
+
+def _timestamps(texts: Column, limits: tuple[Int64, Int64, Int64]) -> tuple[Int64, Flags]:
+    now, first, last = limits
+    if not _is_given(texts):
+        return now, np.ones(len(texts), np.bool_)
+    values = parse_column(texts)
+    if values is None:
+        try:
+            values = np.array([parse(text) for text in texts], np.int64)
+        except BadTimestamp as error:
+            raise _Unusual from error
+    if (values < first).any() or (values > last).any():
+        raise _Unusual
+    return values, np.zeros(len(texts), np.bool_)
+
+
+def _keys(keys: Column) -> list[bytes]:
+    joined = "".join(keys)
+    lengths = set(map(len, keys))
+    if not joined.isascii() or not joined.isprintable() or " " in joined or not 1 <= min(lengths) <= max(lengths) <= 255:
+        raise _Unusual
+    return "\n".join(keys).encode().split(b"\n")
+
+
+def _quantities(tokens: Column) -> tuple[Int64, Int64]:
+    if not _is_given(tokens):
+        return np.ones(len(tokens), np.int64), np.zeros(len(tokens), np.int64)
+    texts = b"\0".join(tokens).split(b"\0")
+    parsed = {text: _quantity(text) for text in set(texts)}
+    pairs = np.array([parsed[text] for text in texts], np.int64)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+
+
+def _quantity(token: bytes) -> tuple[int, int]:
+    found = TOKEN.fullmatch(token)
+    if found is None or (token[:1] == b'"') != (token[-1:] == b'"'):
+        raise _Unusual
+    whole, fraction = found.groups()
+    return int(whole), int(fraction.ljust(12, b"0")) if fraction else 0
+
+
+def _properties(given: Column) -> list[bytes]:
+    if not _is_given(given):
+        return [b"{}"] * len(given)
+    encoded = _encode_lines(given)
+    if b"[" in encoded or encoded.count(b"{") != len(given):
+        raise _Unusual
+    for names in set(map(tuple, given)):
+        if len(names) > wire.PROPERTIES_MAX or not all(map(wire.is_name, names)):
+            raise _Unusual
+    lines = encoded.split(b"\n")[:-1]
+    if len(lines) != len(given) or max(map(len, lines)) > PROPERTIES_BYTES_MAX:
+        raise _Unusual
+    return lines
+
+
+def _no_name_twice(body: bytes, given: dict[str, Column], properties: Sequence[bytes]) -> None:
+    """Compare the colons of the body with those the decoded events explain: a name that came twice leaves one over.
+
+    Each name-value pair has one colon, and every other colon stands in a text (no text has an escape here).
+    """
+    explained = 0
+    for name, column in given.items():
+        if column[0] is UNSET:
+            continue
+        explained += len(column)
+        if name == "properties":
+            explained += b"\n".join(properties).count(b":")
+        elif name != "quantity":
+            explained += "".join(column).count(":")
+    if explained != body.count(b":"):
+        raise _Unusual
+
+
+def _units(units: Column) -> dict[int, str]:
+    if not _is_given(units):
+        return {}
+    for unit in set(units):
+        if not 1 <= len(unit) <= wire.UNIT_LENGTH_MAX or wire.UNPRINTABLE.search(unit):
+            raise _Unusual
+    return dict(enumerate(units))
+
+
+def _subscriptions(ids: Column) -> dict[int, bytes]:
+    if not _is_given(ids):
+        return {}
+    try:
+        return {row: wire.subscription_bytes(value) for row, value in enumerate(ids)}
+    except ValueError as error:
+        raise _Unusual from error
+
+
+def _fed(kinds: dict[str, EventType], names: Column, columns: Columns, properties: Column) -> Sequence[str]:
+    if all(kind.plain for kind in kinds.values()):
+        codes = {name: kind.codes for name, kind in kinds.items()}
+        return [codes[name] for name in names]
+    fed = []
+    wholes, fractions = columns.wholes.tolist(), columns.fractions.tolist()
+    for row, name in enumerate(names):
+        kind = kinds[name]
+        found = properties[row]
+        item = Candidate(name, wholes[row], fractions[row], None, "", {} if found is UNSET else found, None, None, None)
+        try:
+            fed.append(kind.codes if kind.plain else fed_codes(kind, item))
+        except Fault as fault:
+            raise _Unusual from fault
+    return fed

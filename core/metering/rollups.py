@@ -1,0 +1,132 @@
+"""Writing one flush: event rows, hourly rollups, sets of unique values and the fate of each batch, in the counting transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from core.metering import pgcopy
+from core.metering.counting import Bucket, Counted, Fate, Sums
+from core.metering.instants import instant
+from core.metering.meters import Usage
+from core.metering.models import Aggregation
+
+COPY_EVENTS = """COPY usage_events ("timestamp", received_at, batch_id, organization_number, event_number, position, quantity,
+  subscription_id, unit, idempotency_key, properties) FROM STDIN (FORMAT binary)"""
+BUCKET = "organization_number, metric_number, hour, group_key"
+CHANGE_COLUMNS = f"{BUCKET}, events, quantity, first_at, last_at, last_batch, last_position"
+TEMPORARY = """CREATE TEMPORARY TABLE IF NOT EXISTS flush_sums (organization_number int, metric_number int, hour timestamptz, events bigint,
+    quantity numeric, first_at timestamptz, last_at timestamptz) ON COMMIT DELETE ROWS;
+  CREATE TEMPORARY TABLE IF NOT EXISTS flush_tallies (LIKE usage_rollups, aggregation text) ON COMMIT DELETE ROWS;
+  CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values) ON COMMIT DELETE ROWS"""
+WIDER = "first_at = least(r.first_at, excluded.first_at), last_at = greatest(r.last_at, excluded.last_at)"
+ADD = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS})
+  SELECT organization_number, metric_number, hour, '', events, quantity, first_at, last_at, 0, 0 FROM flush_sums
+  ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = r.quantity + excluded.quantity, {WIDER}"""  # noqa: S608
+NEWER = "(excluded.last_at, excluded.last_batch, excluded.last_position) > (r.last_at, r.last_batch, r.last_position)"
+LATER = ", ".join(f"{name} = CASE WHEN {NEWER} THEN excluded.{name} ELSE r.{name} END" for name in ("last_batch", "last_position"))
+QUANTITY = {
+    Aggregation.COUNT: "r.quantity + excluded.quantity",
+    Aggregation.SUM: "r.quantity + excluded.quantity",
+    Aggregation.MAX: "greatest(r.quantity, excluded.quantity)",
+    Aggregation.LATEST: f"CASE WHEN {NEWER} THEN excluded.quantity ELSE r.quantity END",
+    Aggregation.UNIQUE_COUNT: "r.quantity + excluded.quantity",
+}
+MERGE = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS}) SELECT {CHANGE_COLUMNS} FROM flush_tallies WHERE aggregation = %s
+  ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = {{quantity}}, {LATER}, {WIDER}"""  # noqa: S608
+VALUES = f"""INSERT INTO usage_unique_values AS r ({BUCKET}, value_hash, first_at, last_at)
+  SELECT {BUCKET}, value_hash, first_at, last_at FROM flush_values
+  ON CONFLICT ({BUCKET}, value_hash) DO UPDATE SET {WIDER} RETURNING {BUCKET}, (xmax = 0) AS fresh"""  # noqa: S608
+FRESH_VALUES = f"""WITH written AS ({VALUES}),
+  fresh AS (SELECT {BUCKET}, count(*) FILTER (WHERE fresh) AS amount FROM written GROUP BY {BUCKET})
+  UPDATE flush_tallies t SET quantity = fresh.amount FROM fresh
+  WHERE t.aggregation = 'unique_count' AND (t.organization_number, t.metric_number, t.hour, t.group_key)
+    = (fresh.organization_number, fresh.metric_number, fresh.hour, fresh.group_key)"""  # noqa: S608
+RESULTS = "COPY usage_batch_results (batch_id, counted_at, counted, duplicates, conflicts) FROM STDIN"
+QUARANTINE = "INSERT INTO usage_quarantine (batch_id, received_at, error) VALUES (%s, %s, %s)"
+
+
+def prepare(connection: Connection[Any]) -> None:
+    """Make the connection's temporary tables."""
+    connection.execute(TEMPORARY)
+
+
+def write(connection: Connection[Any], counted: Counted) -> None:
+    """Write the rows and the rollups in the connection's open transaction."""
+    if counted.rows:
+        with connection.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+            copy.write(counted.rows)
+    write_changes(connection, counted.sums, counted.tallies)
+
+
+def settle(connection: Connection[Any], counted: Counted, *, at: datetime) -> None:
+    """Write down the fate of each batch, last of all: `at` is when it became visible."""
+    with connection.cursor() as cursor:
+        with cursor.copy(RESULTS) as copy:
+            for fate in counted.fates:
+                copy.write_row(_result(fate, at))
+        for batch, error in counted.poisoned:
+            cursor.execute(QUARANTINE, (batch.id, instant(batch.received_at), error.replace("\0", "\ufffd")))
+
+
+def write_changes(connection: Connection[Any], sums: Sums | None, tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]) -> None:
+    """Add changes to the rollups in the connection's open transaction."""
+    if sums is not None:
+        with connection.cursor() as cursor, cursor.copy("COPY flush_sums FROM STDIN (FORMAT binary)") as copy:
+            copy.write(_sums_stream(sums))
+        connection.execute(ADD)
+    if tallies:
+        _write_tallies(connection, tallies)
+
+
+def _sums_stream(sums: Sums) -> bytes:
+    rows = pgcopy.fixed(
+        7,
+        [
+            ("i4", sums.organizations),
+            ("i4", sums.metrics),
+            ("ts", sums.hours),
+            ("i8", sums.events),
+            ("numeric", pgcopy.numeric(sums.wholes, sums.fractions)),
+            ("ts", sums.first),
+            ("ts", sums.last),
+        ],
+    )
+    return pgcopy.stream([rows])
+
+
+def _write_tallies(connection: Connection[Any], tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY flush_tallies ({CHANGE_COLUMNS}, aggregation) FROM STDIN") as copy:
+        for aggregation, buckets in tallies.items():
+            for bucket, usage in sorted(buckets.items(), key=_place):
+                copy.write_row(
+                    (*_key(bucket), usage.events, usage.quantity, usage.first_at, usage.last_at, *usage.last_place, aggregation.value)
+                )
+    if Aggregation.UNIQUE_COUNT in tallies:
+        _write_values(connection, tallies[Aggregation.UNIQUE_COUNT])
+    for aggregation in tallies:
+        connection.execute(MERGE.format(quantity=QUANTITY[aggregation]), (aggregation.value,))
+
+
+def _write_values(connection: Connection[Any], buckets: Mapping[Bucket, Usage]) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY flush_values ({BUCKET}, value_hash, first_at, last_at) FROM STDIN") as copy:
+        for bucket, usage in sorted(buckets.items(), key=_place):
+            for value, (first_at, last_at) in sorted(usage.values.items()):
+                copy.write_row((*_key(bucket), value, first_at, last_at))
+    connection.execute(FRESH_VALUES)
+
+
+def _key(bucket: Bucket) -> tuple[int, int, datetime, str]:
+    return bucket.organization, bucket.metric, instant(bucket.hour), bucket.group
+
+
+def _place(item: tuple[Bucket, Usage]) -> tuple[int, int, int, str]:
+    bucket = item[0]
+    return bucket.organization, bucket.metric, bucket.hour, bucket.group
+
+
+def _result(fate: Fate, at: datetime) -> Sequence[Any]:
+    return fate.batch_id, at, fate.counted, fate.duplicates, fate.conflicts
