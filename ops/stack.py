@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.config import SELLER_VARIABLES, VARIABLES, ConfigurationError, Settings
-from ops import leash, postgres, schema, valkey
+from ops import leash, postgres, valkey
 from ops.home import ROOT, Home, HomeError, path_from_environment
 from ops.supervisor import Service, StartError, Stopped, Supervisor, end_leftovers, python
 
@@ -45,7 +45,7 @@ class Stack:
     def bring_up(self, *, demo: bool) -> None:
         """Start everything in order and return once the product is ready."""
         self.start_servers()
-        if not schema.is_newest(self.environment["DATABASE_URL"]):
+        if not postgres.schema_is_newest(self.environment["DATABASE_URL"]):
             self.supervisor.say("bringing the database to the newest schema")
             if self.supervisor.run(python("-m", "ops.migrate")) != 0:
                 raise StartError("the migration failed; nothing was changed")
@@ -82,7 +82,7 @@ class Stack:
             run.say(f"starting {service.name}")
             run.start(service)
             if service.name == "valkey":
-                run.until(lambda: valkey.answers(self.environment["REDIS_URL"]), DATABASE_SECONDS_MAX, "Valkey", service)
+                run.until(lambda: valkey.answers(self.ports["valkey"]), DATABASE_SECONDS_MAX, "Valkey", service)
 
     def product(self) -> list[Service]:
         """The product's own processes."""

