@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -137,6 +138,29 @@ def record_all(session: Session, rows: list[dict[str, Any]]) -> None:
         session.flush()
         session.execute(insert(AuditEvent), rows)
         session.execute(insert(OutboxEntry), [{"audit_event_id": row["id"]} for row in rows])
+
+
+def events(
+    session: Session,
+    organization_id: uuid.UUID,
+    *,
+    subject: str = "",
+    since: datetime | None = None,
+    after: uuid.UUID | None = None,
+    limit: int = 50,
+) -> Sequence[AuditEvent]:
+    """What was done to one organization and by whom, newest first, those recorded before the id `after`.
+
+    `subject` keeps the kinds that begin with it ("invoice"), `since` those that happened from then on.
+    """
+    wanted = select(AuditEvent).where(AuditEvent.organization_id == organization_id)
+    if subject:
+        wanted = wanted.where(AuditEvent.kind.startswith(f"{subject}.", autoescape=True))
+    if since is not None:
+        wanted = wanted.where(AuditEvent.at >= since)
+    if after is not None:
+        wanted = wanted.where(AuditEvent.id < after)
+    return session.scalars(wanted.order_by(AuditEvent.id.desc()).limit(limit)).all()
 
 
 def plain(value: Any) -> Any:

@@ -4,4 +4,31 @@ from flask import Blueprint
 
 blueprint = Blueprint("portal", __name__, url_prefix="/portal")
 
-from portal import session  # noqa: E402, F401
+from portal import (  # noqa: E402
+    dashboard,
+    events,
+    frame,
+    invoices,
+    keys,
+    payment_methods,
+    plan,
+    session,
+    settings,
+    start,
+    usage,
+)
+
+__all__ = [
+    "blueprint",
+    "dashboard",
+    "events",
+    "frame",
+    "invoices",
+    "keys",
+    "payment_methods",
+    "plan",
+    "session",
+    "settings",
+    "start",
+    "usage",
+]

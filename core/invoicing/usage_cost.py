@@ -1,0 +1,212 @@
+"""What usage cost, bucket by bucket: the rise of its invoice line over each bucket, so that the buckets add up to the line.
+
+Tiers are used up in the order of time: later units of a cycle cost what the tier reached by then says. Each bucket's amount is the
+line rounded at its end less the line rounded at its start; within a bucket, groups share the amount by their quantities.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from itertools import pairwise
+
+from sqlalchemy.orm import Session
+
+from core.invoicing import billed, wording
+from core.invoicing.models import InvoiceLine
+from core.invoicing.rating import Subject, owe
+from core.metering import queries as metering
+from core.metering.models import Aggregation, Metric
+from core.metering.summary import Bucket, summary
+from core.money import EXACT, allocate, round_half_up
+from core.periods import Period
+from core.pricing.price import price
+from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
+from core.pricing.timeline import current_cycle, open_segments, segments
+
+ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
+INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Usage of one bucket and what it added to the line, minor units; `groups` maps a group to (quantity, minor)."""
+
+    start: datetime
+    end: datetime
+    quantity: Decimal
+    minor: int
+    groups: Mapping[str, tuple[Decimal, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCost:
+    """A metric's usage and cost over a range. `quantity` is the aggregate of the range, `minor` the sum of the buckets.
+
+    `keys` are the lines the range touches; `whole` says whether it begins with a cycle, so that it can be held against them.
+    """
+
+    metric: Metric
+    currency: str
+    quantity: Decimal
+    minor: int
+    buckets: tuple[Cost, ...]
+    keys: tuple[LineKey, ...]
+    whole: bool
+
+
+def usage_cost(
+    session: Session,
+    organization_id: uuid.UUID,
+    timelines: Mapping[uuid.UUID, Sequence[Term]],
+    *,
+    metric_code: str,
+    currency: str,
+    start: datetime,
+    end: datetime,
+    timezone: str,
+    granularity: str,
+    group_by: str | None = None,
+) -> UsageCost:
+    """Usage and cost of one metric in [start, end) under the organization's `timelines` (subscription id to terms).
+
+    A handful of statements whatever the number of buckets. Raises Invalid for an unknown metric and for a range that is too long.
+    """
+    found = summary(
+        session,
+        organization_id,
+        start=start,
+        end=end,
+        timezone=timezone,
+        granularity=granularity,
+        metric_codes=[metric_code],
+        group_by=group_by,
+    )[0]
+    lines = _lines(timelines, str(found.metric.id), start, end)
+    edges = sorted({start, end, *(bucket.start for bucket in found.buckets)})
+    rises = _rises(session, organization_id, found.metric, lines, edges, end, currency)
+    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
+    begins = [min(segment.window.start for segment in line) for line in lines.values()]
+    whole = bool(lines) and min(begins) >= start
+    return UsageCost(found.metric, currency, found.total, sum(b.minor for b in buckets), buckets, tuple(lines), whole)
+
+
+def billed_minor(session: Session, subscription_ids: Sequence[uuid.UUID], keys: Sequence[LineKey]) -> int | None:
+    """What issued invoices charge for the lines `keys`, minor units; None while none of them has been billed."""
+    if not keys:
+        return None
+    issued = billed.sums(session, subscription_ids, open_at=min(key.cycle_start for key in keys))
+    found = [entry.minor for known in issued.values() for key, entry in known.items() if key in keys]
+    return sum(found) if found else None
+
+
+def open_minor(
+    session: Session,
+    organization_id: uuid.UUID,
+    timelines: Mapping[uuid.UUID, Sequence[Term]],
+    keys: Collection[LineKey],
+    *,
+    currency: str,
+    as_of: datetime,
+) -> int:
+    """What the running lines `keys` amount to at `as_of`, minor units, rated as the statement so far is."""
+    subjects = [Subject(subscription_id, organization_id, currency, tuple(terms), as_of) for subscription_id, terms in timelines.items()]
+    owing = owe(session, subjects, lambda subject: [s for s in open_segments(subject.terms, as_of=as_of) if s.key in keys])
+    return sum(entry.minor for lines in owing for entry in lines.values())
+
+
+def line_days(session: Session, line: InvoiceLine, *, timezone: str, currency: str, granularity: str = "day") -> UsageCost | None:
+    """The usage behind an invoice line, day by day over exactly the billed window, priced as the line was; None for other lines.
+
+    The price is the line's own, frozen with the invoice. Usage counted after the invoice shows as a difference to the line.
+    """
+    model = wording.model(line.detail)
+    if line.metric_id is None or line.cycle_start is None or model is None or not line.detail.get("parts"):
+        return None
+    key = LineKey(str(line.pricing_rule_id), line.cycle_start)
+    spans = [Period(*map(datetime.fromisoformat, window)) for part in line.detail["parts"] for window in part["windows"]]
+    rule = Rule(key.rule_id, line.code, Kind.USAGE, Timing.IN_ARREARS, model, str(line.metric_id))
+    cycle = Period(line.cycle_start, line.cycle_end or spans[-1].end)
+    cuts = [Segment(key, rule, "", cycle, span, Fraction(1), Decimal(1), credit_unused=True) for span in spans]
+    start, end = spans[0].start, spans[-1].end
+    metric = session.get_one(Metric, line.metric_id)
+    found = summary(
+        session, line.organization_id, start=start, end=end, timezone=timezone, granularity=granularity, metric_codes=[metric.code]
+    )[0]
+    edges = sorted({start, end, *(bucket.start for bucket in found.buckets)})
+    rises = _rises(session, line.organization_id, metric, {key: cuts}, edges, end, currency)
+    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
+    return UsageCost(metric, currency, found.total, sum(bucket.minor for bucket in buckets), buckets, (key,), True)
+
+
+def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start: datetime, end: datetime) -> dict[LineKey, list[Segment]]:
+    """The windows of the metric's usage prices that overlap the range, by line."""
+    found: dict[LineKey, list[Segment]] = {}
+    for terms in timelines.values():
+        running = current_cycle(terms, as_of=end - INSTANT)
+        for segment in segments(terms, as_of=max(end, running.end) if running else end):
+            if segment.rule.kind is Kind.USAGE and segment.rule.metric_id == metric_id and segment.cycle.end > start:
+                found.setdefault(segment.key, []).append(segment)
+    kept = {key: line for key, line in found.items() if any(s.window.start < end and s.window.end > start for s in line)}
+    return {key: sorted(line, key=lambda segment: segment.window.start) for key, line in kept.items()}
+
+
+def _rises(
+    session: Session,
+    organization_id: uuid.UUID,
+    metric: Metric,
+    lines: Mapping[LineKey, Sequence[Segment]],
+    edges: Sequence[datetime],
+    end: datetime,
+    currency: str,
+) -> dict[datetime, int]:
+    """By bucket start, how much the lines rose in the bucket, minor units."""
+    additive = metric.aggregation in ADDITIVE
+    cuts = {id(s): _cuts(s, edges, end) for line in lines.values() for s in line if s.window.start < end}
+    wanted: set[metering.Wanted] = set()
+    for points in cuts.values():
+        since = points[:-1] if additive else [points[0]] * (len(points) - 1)
+        wanted |= {(organization_id, metric.id, a, b) for a, b in zip(since, points[1:], strict=True)}
+    usage = metering.usage_sums(session, wanted) if wanted else {}
+    rises = dict.fromkeys(edges, 0)
+    for line in lines.values():
+        earlier, before = Decimal(0), _rounded(line[0], Decimal(0), currency)
+        rises[_bucket_of(edges, line[0].window.start)] += before
+        for segment in (s for s in line if id(s) in cuts):
+            points, running = cuts[id(segment)], Decimal(0)
+            for at, until in pairwise(points):
+                asked = (organization_id, metric.id, at if additive else points[0], until)
+                running = running + usage[asked] if additive else usage[asked]
+                after = _rounded(segment, earlier + running, currency)
+                rises[_bucket_of(edges, at)] += after - before
+                before = after
+            earlier += running
+    return rises
+
+
+def _cuts(segment: Segment, edges: Sequence[datetime], end: datetime) -> list[datetime]:
+    window = segment.window
+    until = min(window.end, end)
+    return [window.start, *(edge for edge in edges if window.start < edge < until), until]
+
+
+def _bucket_of(edges: Sequence[datetime], at: datetime) -> datetime:
+    """The bucket that holds `at`; what lies before the range belongs to none and is kept under the instant itself."""
+    inside = [edge for edge in edges if edge <= at]
+    return inside[-1] if inside else edges[-1]
+
+
+def _rounded(segment: Segment, quantity: Decimal, currency: str) -> int:
+    with localcontext(EXACT):
+        return round_half_up(price(segment.rule.model, max(quantity, Decimal(0))), currency)
+
+
+def _cost(bucket: Bucket, minor: int) -> Cost:
+    names = [name for name, quantity in bucket.groups.items() if quantity > 0]
+    shares = allocate(minor, [bucket.groups[name] for name in names]) if names else []
+    amounts = dict(zip(names, shares, strict=True))
+    return Cost(bucket.start, bucket.end, bucket.quantity, minor, {name: (q, amounts.get(name, 0)) for name, q in bucket.groups.items()})

@@ -1,0 +1,120 @@
+"""The plan: what one has, what others would have cost, changing it with a locked quote, cancelling it."""
+
+from __future__ import annotations
+
+from flask import g, request, url_for
+from werkzeug.wrappers import Response
+
+from core import clock
+from core.db import db
+from core.errors import Conflict, NotFound
+from core.subscriptions import lifecycle, plan_change, queries
+from core.subscriptions.models import Subscription, SubscriptionStatus
+from portal import blueprint
+from portal.plan_view import price_lists
+from web.auth import requires
+from web.forms import once
+from web.htmx import page, redirect_to
+
+
+@blueprint.get("/plan")
+@requires("subscription.view")
+def plan() -> Response:
+    """The running plan with its prices, and what is planned, each with its undo."""
+    return _plan()
+
+
+@blueprint.post("/plan/scheduled-change/undo")
+@requires("subscription.change")
+def undo_plan_change() -> Response:
+    """Take a planned change back; the plan stays as it is."""
+
+    def undo() -> str:
+        plan_change.undo_scheduled(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor)
+        return url_for("portal.plan", done="undone")
+
+    try:
+        return once(undo)
+    except Conflict as refusal:
+        return _plan({"": refusal.message}, status=409)
+
+
+@blueprint.get("/plan/cancellation")
+@requires("subscription.cancel")
+def cancellation() -> Response:
+    """What cancelling means, on one page."""
+    subscription = my_subscription()
+    if subscription.status == SubscriptionStatus.CANCELED or subscription.ends_at is not None:
+        return redirect_to(url_for("portal.plan"))
+    at = clock.now(g.organization)
+    end = plan_change.effective_at(subscription, "period_end", at=at)
+    return page("portal/plan/cancel.html", current="plan", subscription=subscription, end=end)
+
+
+@blueprint.post("/plan/cancellation")
+@requires("subscription.cancel")
+def cancel_plan() -> Response:
+    """End the subscription now or with its period."""
+    when = "now" if request.form.get("when") == "now" else "period_end"
+    reason = request.form.get("reason", "").strip()[:500] or None
+
+    def cancel() -> str:
+        lifecycle.cancel(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor, when=when, reason=reason)
+        return url_for("portal.plan", done="cancelled")
+
+    try:
+        return once(cancel)
+    except Conflict as refusal:
+        return _plan({"": refusal.message}, status=409)
+
+
+@blueprint.post("/plan/cancellation/undo")
+@requires("subscription.cancel")
+def undo_cancellation() -> Response:
+    """Take a planned end back."""
+
+    def undo() -> str:
+        lifecycle.undo_cancel(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor)
+        return url_for("portal.plan", done="kept")
+
+    try:
+        return once(undo)
+    except Conflict as refusal:
+        return _plan({"": refusal.message}, status=409)
+
+
+def my_subscription() -> Subscription:
+    """The account's subscription; NotFound without one."""
+    found = queries.current_subscription(db.session(), g.organization.id)
+    if found is None:
+        raise NotFound("There is no subscription yet.")
+    return found
+
+
+def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
+    at = clock.now(g.organization)
+    subscription = queries.current_subscription(db.session(), g.organization.id)
+    if subscription is None:
+        return page("portal/plan/none.html", current="plan")
+    version = next(
+        (term.plan_version for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at)), None
+    )
+    change = plan_change.scheduled_change(subscription, at=at)
+    return page(
+        "portal/plan/show.html",
+        status=status,
+        current="plan",
+        errors=errors or {},
+        subscription=subscription,
+        version=version,
+        change=change,
+        prices=price_lists([version], g.organization.currency) if version else [],
+        done=request.args.get("done", ""),
+        seats=next((term.quantity for term in subscription.terms if version and term.plan_version is version), 1),
+    )
+
+
+@blueprint.get("/plan/compare")
+@requires("subscription.view")
+def compare_plans() -> Response:
+    return page("portal/plan/none.html", current="plan")
