@@ -24,7 +24,7 @@
       layout.xaxis.tickvals = tickvals.filter((_, index) => index % 5 === 0);
       layout.xaxis.ticktext = ticktext.filter((_, index) => index % 5 === 0);
     }
-    const coloured = data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: tokens(trace.meta?.token ?? "c1")[0] } }));
+    const coloured = data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: tokens(trace.meta?.token ?? "c1")[0], line: { color: tokens("bg")[0], width: data.length > 1 ? 1 : 0 } } }));
     window.Plotly.react(box, coloured, theme(layout), { displayModeBar: false, responsive: true }).then(() => figure.classList.add("live"));
   };
   const load = () => {

@@ -89,7 +89,7 @@ def test_another_process_prints_the_same_bytes() -> None:
         "import hashlib; from core.invoicing.pdf import render_pdf; from tests.web.documents import invoice; "
         "print(hashlib.sha256(render_pdf(invoice())).hexdigest())"
     )
-runs = [
+    runs = [
         subprocess.run(
             [sys.executable, "-c", script],
             cwd=ROOT,
