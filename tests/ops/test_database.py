@@ -7,13 +7,18 @@ import threading
 import psycopg
 import pytest
 import redis
+from alembic import command
+from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.db import transaction
+from core.schema import newest_revision
+from ops import migrate
+from ops.postgres import Cluster
 from tests.conftest import Clock
-from tests.database import rolled_back
+from tests.database import create_database, rolled_back
 
 
 def insert(name: str) -> None:
@@ -69,3 +74,15 @@ def test_the_clock_stands_still_until_moved(clock: Clock) -> None:
     before = clock.now()
     assert clock.now() == before
     assert (clock.advance(hours=1) - before).total_seconds() == 3600
+
+
+def test_the_newest_revision_is_alembic_s_own(database_url: str) -> None:
+    newest = newest_revision()
+    assert ScriptDirectory(str(migrate.MIGRATIONS)).get_heads() == [newest]
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (newest,)
+
+
+def test_the_models_and_the_migrations_agree(cluster: Cluster) -> None:
+    url = create_database(cluster, "compared")
+    command.check(migrate.configuration(url, compare=True))
