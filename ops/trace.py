@@ -191,7 +191,7 @@ def _customer(api: Api, clock_id: str) -> dict[str, Any]:
     assert customer is not None
     card = {"organization_id": customer["id"], "type": "card", "provider_token": "pm_card_visa", "is_default": True}
     api.post("/billing/payment-methods", card)
-    api.post("/billing/subscriptions", {"organization_id": customer["id"], "plan": PLAN["code"], "anchor": "calendar"})
+    api.post("/billing/subscriptions", {"organization_id": customer["id"], "plan": PLAN["code"], "billing_anchor": "calendar"})
     say(f"customer {customer['name']} on plan {PLAN['name']}")
     return customer
 
@@ -248,7 +248,7 @@ def _summary(invoices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for invoice in invoices
     ]
     for invoice, words in zip(invoices, told, strict=True):
-        say(f"invoice {words['invoice']} is {words['status']}; its PDF goes to {invoice['buyer']['billing_email']}")
+        say(f"invoice {words['invoice']} is {words['status']}")
         for line in invoice["lines"]:
             say(f"  {line['name']:<16} {line['quantity']:>16} {line['amount']:>12} {invoice['currency']}")
         say(f"  {'net':<16} {'':>16} {invoice['subtotal']:>12}\n  {'tax':<16} {'':>16} {invoice['tax']:>12}")
