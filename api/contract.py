@@ -27,7 +27,7 @@ from api import reading
 from api.call import Call, authenticated
 from core import clock
 from core.db import retrying, transaction
-from core.errors import BillingError, Declined, FieldError, Invalid
+from core.errors import BillingError, Declined, FieldError, Invalid, NotFound
 from core.identity import idempotency
 from web.errors import answer
 
@@ -171,6 +171,8 @@ def page_of(rows: Sequence[R], limit: int, convert: Callable[[R], T], key: Calla
 def _carry_out(declared: Endpoint, **path: Any) -> Response:
     request.max_content_length = reading.BODY_BYTES_MAX
     call = authenticated(declared.scope)
+    if any(isinstance(value, str) and reading.UNSTORABLE.search(value) for value in path.values()):
+        raise NotFound("There is nothing with this name.")
     arguments: dict[str, Any] = dict(path)
     if declared.query is not None:
         arguments["query"] = reading.query(request.args.lists(), declared.query)

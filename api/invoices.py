@@ -214,15 +214,12 @@ def get_invoice_pdf(call: Call, invoice_id: uuid.UUID) -> Response:
 def _written(call: Call, organization: Organization, lines: list[dict[str, str]], body: InvoiceIn) -> InvoiceDetail:
     if not lines:
         raise Invalid("The invoice has no lines.", errors=(FieldError("/line_items", "Give at least one line, or a subscription_id."),))
-    created = manual.create(
-        call.session,
-        organization.id,
-        lines=lines,
-        at=call.now(organization),
-        actor=call.actor,
-        po_number=body.po_number,
-        memo=body.memo,
-    )
+    at, extra = call.now(organization), {"po_number": body.po_number, "memo": body.memo}
+    try:
+        created = manual.create(call.session, organization.id, lines=lines, at=at, actor=call.actor, **extra)
+    except Invalid as error:
+        pointed = (FieldError(item.pointer.replace("/lines", "/line_items", 1), item.detail) for item in error.errors)
+        raise Invalid(error.message, errors=tuple(pointed)) from error
     return _detail(call, organization.id, created.id)
 
 

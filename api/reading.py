@@ -108,6 +108,7 @@ def field_error(message: str) -> FieldError:
     path = _PATH.search(message)
     detail = message[: path.start()] if path else message
     pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(path["path"])) if path else ""
+    pointer = pointer.replace("/...", "")  # msgspec does not name the key of a free-form object
     name = _FIELD.search(detail)
     if name:
         pointer += f"/{_escaped(name['name'])}"

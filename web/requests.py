@@ -22,9 +22,14 @@ def init_app(app: Flask) -> None:
     app.after_request(_end)
 
 
+def new_id() -> str:
+    """A request id of our own."""
+    return f"req_{secrets.token_hex(10)}"
+
+
 def _begin() -> None:
     given = request.headers.get(HEADER, "")
-    g.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(10)}"
+    g.request_id = given if ACCEPTED.fullmatch(given) else new_id()
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
