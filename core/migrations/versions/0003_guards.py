@@ -7,12 +7,10 @@ Revision ID: 0003
 Revises: 0002
 """
 
-from pathlib import Path
-
 from alembic import op
 
 revision = "0003"
-down_revision = "0002" if Path(__file__).with_name("0002_metering.py").exists() else "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
