@@ -120,7 +120,13 @@ def to_decimal(minor: int, currency: str) -> Decimal:
 
 def format_decimal(minor: int, currency: str) -> str:
     """Minor units as the API writes them: "123.45", "-0.05", and "123" for a currency without minor units."""
-    return f"{to_decimal(minor, currency):f}"
+    return plain(to_decimal(minor, currency))
+
+
+def plain(amount: Decimal) -> str:
+    """A decimal without an exponent, as JSON and pages want it."""
+    text = str(amount)
+    return f"{amount:f}" if "E" in text else text  # str() is three times as fast, and nearly always plain
 
 
 def parse_decimal(token: str, *, digits: int = 14, places: int = 12, signed: bool = False) -> Decimal:

@@ -146,7 +146,8 @@ def add_interval(day: date, interval: Interval, count: int, month_day: int | Non
     if interval in _DAYS:
         return day + timedelta(days=_DAYS[interval] * count)
     year, month = divmod(day.year * 12 + day.month - 1 + _MONTHS[interval] * count, 12)
-    return date(year, month + 1, min(month_day or day.day, monthrange(year, month + 1)[1]))
+    number = month_day or day.day
+    return date(year, month + 1, number if number <= 28 else min(number, monthrange(year, month + 1)[1]))
 
 
 def calendar_floor(day: date, interval: Interval) -> date:

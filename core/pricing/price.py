@@ -5,6 +5,7 @@ from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
+from core.money import plain
 from core.pricing.rules import (
     AnyTier,
     BlockTier,
@@ -48,12 +49,12 @@ class Step(NamedTuple):
         """The step as JSON values, decimals as strings."""
         return {
             "label": self.label,
-            "from": f"{self.from_:f}",
-            "up_to": None if self.up_to is None else f"{self.up_to:f}",
-            "quantity": f"{self.quantity:f}",
-            "unit_price": f"{self.unit_price:f}",
-            "flat_fee": f"{self.flat_fee:f}",
-            "amount": f"{self.amount:f}",
+            "from": plain(self.from_),
+            "up_to": None if self.up_to is None else plain(self.up_to),
+            "quantity": plain(self.quantity),
+            "unit_price": plain(self.unit_price),
+            "flat_fee": plain(self.flat_fee),
+            "amount": plain(self.amount),
         }
 
 

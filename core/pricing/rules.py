@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TypeVar
 
-from core.money import parse_decimal
+from core.money import parse_decimal, plain
 
 _ZERO = Decimal(0)
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def _plain(value: PriceModel | AnyTier) -> dict[str, object]:
         if isinstance(item, tuple):
             item = [_plain(tier) for tier in item]
         elif isinstance(item, Decimal):
-            item = f"{item:f}"
+            item = plain(item)
         out[field.name] = item
     return out
 

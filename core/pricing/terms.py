@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 from core.periods import Anchor, Period
 from core.pricing.proration import Proration
@@ -54,16 +55,14 @@ class Term:
     credit_unused: bool = True
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LineKey:
+class LineKey(NamedTuple):
     """What is billed is kept by rule and cycle: parts of one cycle under one rule add up."""
 
     rule_id: str
     cycle_start: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """The part `window` of one `cycle` that one rule covers under one term; `fraction` is what it owes of the cycle's price."""
 
     key: LineKey
@@ -73,7 +72,7 @@ class Segment:
     window: Period
     fraction: Fraction
     quantity: Decimal
-    credit_unused: bool
+    credit_unused: bool = True
 
     @property
     def due_at(self) -> datetime:

@@ -5,14 +5,16 @@ late usage and a repeated run are no cases of their own: each changes the terms 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
-from core.money import EXACT, format_decimal, round_half_up, round_ratio
-from core.periods import Period, cycle_containing
+from core.money import EXACT, format_decimal, plain, round_half_up, round_ratio
+from core.periods import Anchor, Period, cycle_containing
 from core.pricing.price import Explanation, explain, price
 from core.pricing.proration import WHOLE, Proration, share
 from core.pricing.rules import to_json
@@ -26,8 +28,7 @@ __all__ = [
 _ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A priced piece of a line: `amount` is `price(model, quantity)` times `fraction`, exact."""
 
     segments: tuple[Segment, ...]
@@ -45,17 +46,16 @@ class Part:
         explanation = self.explain()
         return {
             "windows": [_span(segment.window) for segment in self.segments],
-            "quantity": f"{self.quantity:f}",
+            "quantity": plain(self.quantity),
             "formula": explanation.formula,
             "steps": [step.detail() for step in explanation.steps],
-            "price": f"{explanation.amount:f}",
+            "price": plain(explanation.amount),
             "fraction": str(self.fraction),
-            "amount": f"{_decimal(self.amount):f}",
+            "amount": plain(_decimal(self.amount)),
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(NamedTuple):
     """What one rule owes for one cycle: `minor` units of `currency`, rounded once from the exact sum of the parts."""
 
     key: LineKey
@@ -83,7 +83,7 @@ class Owed:
             "model": to_json(self.rule.model),
             "cycle": _span(self.cycle),
             "parts": [part.detail() for part in self.parts],
-            "exact": f"{self.exact:f}",
+            "exact": plain(self.exact),
             "rounded": format_decimal(self.minor, self.currency),
         }
 
@@ -96,8 +96,7 @@ class LineKind(StrEnum):
     CREDIT = "credit"
 
 
-@dataclass(frozen=True, slots=True)
-class LineItem:
+class LineItem(NamedTuple):
     """A line of the next invoice: `minor` is what is owed less what was billed; `owed` is None when nothing is owed any more."""
 
     key: LineKey
@@ -207,11 +206,16 @@ def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> lis
     return found
 
 
-def _begun(term: Term, until: datetime, since: datetime | None) -> list[Period]:
+def _begun(term: Term, until: datetime, since: datetime | None) -> tuple[Period, ...]:
     """The term's cycles that have begun by `until` and not ended by `since`, also when the term itself ended before."""
-    anchor = term.anchor
-    first = anchor.index(term.start if since is None else max(term.start, since))
-    return [anchor.cycle(n) for n in range(first, anchor.index(until) + 1)]
+    return _cycles(term.anchor, term.start if since is None else max(term.start, since), until)
+
+
+@lru_cache(maxsize=4096)
+def _cycles(anchor: Anchor, first: datetime, last: datetime) -> tuple[Period, ...]:
+    """From the cycle that holds `first` to the one that holds `last`. Cached: an invoice run asks the same of thousands of customers."""
+    bounds = [anchor.boundary(n) for n in range(anchor.index(first), anchor.index(last) + 2)]
+    return tuple(Period(start, end) for start, end in pairwise(bounds))
 
 
 def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
@@ -224,7 +228,7 @@ def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> No
     if segment.rule.kind is Kind.USAGE or segment.rule.prorate is Proration.NONE:
         at = last.get(segment.key)
         if at is not None and found[at].window.end == segment.window.start:
-            found[at] = replace(found[at], window=Period(found[at].window.start, segment.window.end))
+            found[at] = found[at]._replace(window=Period(found[at].window.start, segment.window.end))
             return
         last[segment.key] = len(found)
     found.append(segment)
@@ -232,7 +236,7 @@ def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> No
 
 def _clip(segment: Segment, as_of: datetime) -> Segment:
     start = segment.window.start
-    return replace(segment, window=Period(start, max(start, min(segment.window.end, as_of))))
+    return segment._replace(window=Period(start, max(start, min(segment.window.end, as_of))))
 
 
 def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> Owed:
@@ -253,7 +257,7 @@ def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime
 
 
 def _shared(amount: Decimal, part: Fraction) -> Decimal | Fraction:
-    return amount if part == WHOLE else Fraction(amount) * part
+    return amount if part is WHOLE else Fraction(amount) * part
 
 
 def _item(key: LineKey, entry: Owed, billed: int | None) -> LineItem:

@@ -28,7 +28,7 @@ from tests.pricing import oracle
 from tests.pricing.histories import START, Life, lives, models, moments, play, quantities
 
 END = START + timedelta(days=800)
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
