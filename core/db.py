@@ -154,6 +154,13 @@ def copy_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, A
         raise DBAPIError.instance(statement.as_string(), None, error, psycopg.Error) from error
 
 
+@contextmanager
+def only_one(lock: int) -> Iterator[bool]:
+    """True for one process at a time inside the block: an advisory lock on a connection of its own, gone with the process."""
+    with db.engine.connect() as connection, connection.begin():
+        yield bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}))
+
+
 def retrying(work: Callable[[], T]) -> T:
     """Run a whole unit of work again when PostgreSQL reports a deadlock or a serialization failure (at most five times)."""
     for attempt in range(1, ATTEMPTS_MAX + 1):

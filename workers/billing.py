@@ -8,11 +8,12 @@ import dramatiq
 
 from core import clock
 from core.audit import SYSTEM
-from core.db import transaction
+from core.db import only_one, transaction
 from core.errors import Conflict, NotFound
-from core.invoicing import draft, finalize, queries, run
+from core.invoicing import draft, due, finalize, queries, run
 
 RUN_MILLISECONDS_MAX = 6 * 3_600_000
+BILLING_LOCK, FINALIZING_LOCK = 7_710_003, 7_710_004
 
 
 @dramatiq.actor(throws=(NotFound,))
@@ -21,6 +22,32 @@ def bill_subscription(subscription_id: str) -> None:
     with transaction() as session:
         now = clock.now(queries.subscriber(session, uuid.UUID(subscription_id)))
         draft.bill_many(session, [uuid.UUID(subscription_id)], as_of=now, actor=SYSTEM)
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX)
+def bill_due() -> None:
+    """Rate whatever has fallen due in real time, set by set; a second one leaves it to the first."""
+    with only_one(BILLING_LOCK) as more:
+        last_id: uuid.UUID | None = None
+        while more:
+            with transaction() as session:
+                found = due.to_bill(session, as_of=clock.now(), after_id=last_id)
+                draft.bill_many(session, found.ids, as_of=clock.now(), actor=SYSTEM)
+            last_id = found.last_id
+            if last_id is None:
+                return
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX)
+def finalize_due() -> None:
+    """Finalize the drafts whose time has come, set by set; one that cannot be finalized is held back for a person."""
+    with only_one(FINALIZING_LOCK) as more:
+        while more:
+            with transaction() as session:
+                ids = due.to_finalize(session, at=clock.now())
+                run.finalize_or_hold(session, ids, at=clock.now(), actor=SYSTEM)
+            if not ids:
+                return
 
 
 @dramatiq.actor(throws=(NotFound, Conflict))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from babel import Locale
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -25,9 +25,11 @@ from core.invoicing.pdf import render_pdf
 def render(session: Session, invoice_id: uuid.UUID, *, at: datetime) -> StoredDocument:
     """The stored PDF of a finalized invoice; printed and stored if it is not there yet. Conflict for a draft.
 
-    The document shows the invoice as it was issued; two workers that print it at once store one of two equal prints.
+    The document shows the invoice as it was issued.
     """
-    stored = session.get(StoredDocument, invoice_id)
+    key = int.from_bytes(invoice_id.bytes[-8:], signed=True)
+    session.execute(select(func.pg_advisory_xact_lock(key)))  # whoever comes second waits instead of printing it again
+    stored = session.get(StoredDocument, invoice_id, populate_existing=True)
     if stored is not None:
         return stored
     invoice = queries.any_invoice(session, invoice_id)

@@ -1,10 +1,9 @@
-"""Reading invoices; everything a page or the API shows is loaded. Work that waits is found here by its state."""
+"""Reading invoices; everything a page or the API shows is loaded."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
@@ -95,30 +94,6 @@ def subscriber(session: Session, subscription_id: uuid.UUID) -> Organization:
     """The organization a subscription belongs to, in whose time it lives; NotFound."""
     of = select(Organization).join(Subscription, Subscription.organization_id == Organization.id)
     return _owner(session, of.where(Subscription.id == subscription_id))
-
-
-def drafts_to_finalize(session: Session, *, as_of: datetime, limit: int = 500) -> list[tuple[uuid.UUID, datetime]]:
-    """Drafts whose time has come in real time (no test clock), oldest first, each with the instant it was due to be finalized."""
-    rows = session.execute(
-        select(Invoice.id, Invoice.auto_finalize_at)
-        .join(Organization, Organization.id == Invoice.organization_id)
-        .where(
-            Invoice.status == InvoiceStatus.DRAFT,
-            Invoice.held_reason.is_(None),
-            Invoice.auto_finalize_at <= as_of,
-            Organization.test_clock_id.is_(None),
-        )
-        .order_by(Invoice.auto_finalize_at, Invoice.id)
-        .limit(limit)
-    )
-    return [(invoice_id, due) for invoice_id, due in rows if due is not None]
-
-
-def without_document(session: Session, *, limit: int = 200) -> list[uuid.UUID]:
-    """Finalized invoices whose PDF has not been rendered, oldest first."""
-    rendered = select(InvoiceDocument.invoice_id).where(InvoiceDocument.invoice_id == Invoice.id).exists()
-    wanted = select(Invoice.id).where(Invoice.finalized_at.is_not(None), ~rendered).order_by(Invoice.finalized_at).limit(limit)
-    return list(session.scalars(wanted))
 
 
 def _one(session: Session, wanted: Select[Invoice]) -> Invoice:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from core import audit, jobs
@@ -122,9 +123,13 @@ def finalize_set(session: Session, run_id: uuid.UUID, *, at: datetime, actor: Ac
 
 def finalize_or_hold(session: Session, invoice_ids: Sequence[uuid.UUID], *, at: datetime, actor: Actor) -> list[uuid.UUID]:
     """Finalize in one set; if it fails, each half, and hold back the one draft that fails alone."""
+    if not invoice_ids:
+        return []
     try:
         with session.begin_nested():
             return finalize.finalize_many(session, invoice_ids, at=at, actor=actor)
+    except OperationalError:
+        raise
     except EXPECTED as error:
         if len(invoice_ids) > 1:
             middle = len(invoice_ids) // 2

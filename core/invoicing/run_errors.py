@@ -30,6 +30,8 @@ def isolate(
     at: datetime,
 ) -> list[uuid.UUID]:
     """Bill the set inside a savepoint; if it fails, each half of it, and record the one subscription that fails alone."""
+    if not subscription_ids:
+        return []
     try:
         with session.begin_nested():
             return bill_set(subscription_ids)

@@ -72,7 +72,7 @@ def _envelope(server: smtplib.SMTP, message: EmailMessage) -> Answer | None:
 def _content(server: smtplib.SMTP, message: EmailMessage) -> Answer:
     """The message itself: once it is on its way, silence no longer means that it was not taken."""
     try:
-        code, text = server.data(message.as_bytes())
+        code, text = server.data(message.as_bytes(policy=message.policy.clone(linesep="\r\n")))
     except smtplib.SMTPDataError as error:
         code, text = error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
     except (OSError, smtplib.SMTPException) as error:
