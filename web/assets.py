@@ -15,7 +15,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, request, url_f
 
 bp = Blueprint("assets", __name__)
 
-CSS = ("fonts", "tokens", "base", "layout", "controls", "tables", "statement", "parts", "states", "admin", "charts", "utilities")
+CSS = ("fonts", "tokens", "base", "layout", "controls", "tables", "statement", "parts", "states", "admin", "portal", "charts", "utilities")
 JS = ("dialog", "focus", "copy", "refresh", "errors", "keys", "charts")
 YEAR_SECONDS = 31_536_000
 

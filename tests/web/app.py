@@ -15,7 +15,7 @@ from web.pagination import Page
 from web.shell import NavGroup, NavItem, Shell
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "invoice", "usage", "dashboard", "run", "forms", "sign_in", "parts")
+PAGES = ("overview", "invoice", "usage", "dashboard", "run", "forms", "sign_in", "parts", "compare", "quote")
 ADMIN = ("dashboard", "run")
 
 
