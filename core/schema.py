@@ -16,5 +16,6 @@ def newest_revision() -> str:
     """The migration that no other one follows; ValueError when two do not know of each other."""
     texts = [path.read_text(encoding="utf-8") for path in VERSIONS.glob("*.py")]
     followed = {name for text in texts for name in DOWN_REVISION.findall(text)}
+    newest: str
     (newest,) = {name for text in texts for name in REVISION.findall(text)} - followed
     return newest
