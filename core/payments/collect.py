@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from core import audit, jobs
@@ -156,7 +156,7 @@ def pay(
 
 
 def rearm(session: Session, organization_id: uuid.UUID, *, at: datetime) -> None:
-    """A new payment method is there: open invoices that wait for one are tried again now, with a fresh schedule."""
+    """A new payment method is there: open invoices that wait for one, or were refused before, are tried now, with a fresh schedule."""
     automatic = session.scalar(select(Organization.auto_collect).where(Organization.id == organization_id))
     if not automatic:
         return
@@ -166,7 +166,7 @@ def rearm(session: Session, organization_id: uuid.UUID, *, at: datetime) -> None
             Invoice.organization_id == organization_id,
             Invoice.status == InvoiceStatus.OPEN,
             Invoice.amount_due_minor > 0,
-            Invoice.next_collect_at.is_(None),
+            or_(Invoice.next_collect_at.is_(None), Invoice.collect_attempts > 0),
         )
         .order_by(Invoice.id)
         .with_for_update()

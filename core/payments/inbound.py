@@ -10,6 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,18 @@ class NotYet(Exception):
     """Nothing here answers to the event so far."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A kept event as plain values, so that no row is in reach while the provider is asked."""
+
+    provider: str
+    event_id: str
+    type: str
+    object_id: str
+    payload: bytes
+    received_at: datetime
+
+
 def store(session: Session, provider: str, raw_body: bytes, headers: Mapping[str, str], *, at: datetime) -> int | None:
     """Verify an event over its raw bytes and keep it, before anything is done with it; `at` is the machine's time.
 
@@ -68,20 +81,19 @@ def process(number: int, *, now: datetime) -> str | None:
             return event.outcome if event is not None else None
         event.attempts += 1
         event.next_try_at = now + timedelta(seconds=TRY_AGAIN_SECONDS[min(event.attempts, len(TRY_AGAIN_SECONDS)) - 1])
-        session.flush()
-        session.expunge(event)
+        stored = Stored(event.provider, event.event_id, event.type, event.object_id, event.payload, event.received_at)
     try:
-        outcome = _handle(event, now)
+        outcome = _handle(stored, now)
     except NotYet as reason:
-        if now - event.received_at < GIVE_UP_AFTER:
+        if now - stored.received_at < GIVE_UP_AFTER:
             return None
         outcome = f"given up: {reason}"
-        log.error("event %s of %s was given up: %s", event.event_id, event.provider, reason)
+        log.error("event %s of %s was given up: %s", stored.event_id, stored.provider, reason)
     except ProviderUnavailable:
         raise
     except BillingError as error:
         outcome = f"refused: {error.message}"
-        log.error("event %s of %s was refused: %s", event.event_id, event.provider, error.message)
+        log.error("event %s of %s was refused: %s", stored.event_id, stored.provider, error.message)
     with transaction() as session:
         done = session.get_one(InboundEvent, number, with_for_update=True, populate_existing=True)
         done.processed_at, done.outcome, done.next_try_at = now, outcome, None
@@ -96,7 +108,7 @@ def _keep(session: Session, provider: str, told: Told, raw_body: bytes) -> int |
     return number
 
 
-def _handle(event: InboundEvent, now: datetime) -> str:
+def _handle(event: Stored, now: datetime) -> str:
     """By what the event is about. A charge's own events only repeat those of its payment intent, save for refunds and disputes."""
     about = _object(event)
     match event.type.split("."):
@@ -174,7 +186,7 @@ def _refund(provider: str, about: Mapping[str, Any], now: datetime) -> str:
         return f"refund is {refund.record(session, refund_id, outcome, at=at).status}"
 
 
-def _dispute(event: InboundEvent, about: Mapping[str, Any], now: datetime) -> str:
+def _dispute(event: Stored, about: Mapping[str, Any], now: datetime) -> str:
     """Put it before the people who answer disputes; what the bank takes is booked when it is decided."""
     with transaction() as session:
         row = session.scalars(
@@ -218,7 +230,7 @@ def _method(provider: str, provider_id: str, now: datetime) -> str:
     return "payment method kept"
 
 
-def _object(event: InboundEvent) -> Mapping[str, Any]:
+def _object(event: Stored) -> Mapping[str, Any]:
     about = json.loads(event.payload).get("data", {}).get("object", {})
     return about if isinstance(about, dict) else {}
 

@@ -159,7 +159,7 @@ def _check_removable(session: Session, method: PaymentMethod) -> None:
     needs = exists().where(
         Subscription.organization_id == method.organization_id,
         Subscription.status.in_(RUNNING),
-        Organization.id == method.organization_id,
+        Organization.id == Subscription.organization_id,
         Organization.auto_collect,
     )
     if session.scalar(select(needs)):
