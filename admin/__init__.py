@@ -1,7 +1,27 @@
 """The finance team's site under /admin: one module for each family of pages."""
 
+import importlib
+import importlib.util
+
 from flask import Blueprint
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 
-from admin import session  # noqa: E402, F401
+PAGES = (
+    "frame",
+    "session",
+    "dashboard",
+    "search",
+    "accounts",
+    "subscriptions",
+    "catalog",
+    "runs",
+    "invoices",
+    "payments",
+    "events",
+    "audit",
+    "health",
+)
+for _name in PAGES:
+    if importlib.util.find_spec(f"admin.{_name}"):
+        importlib.import_module(f"admin.{_name}")
