@@ -8,12 +8,15 @@ import os
 import sys
 from pathlib import Path
 
+import pyotp
+
 from core import audit, clock
 from core.errors import BillingError
 from core.identity import keys, users
 from core.identity.models import OperatorRole
 from core.identity.permissions import Scope
 from ops.context import unit_of_work
+from ops.home import path_from_environment, read_logins
 
 
 def create_operator(argv: list[str]) -> int:
@@ -56,6 +59,19 @@ def create_key(argv: list[str]) -> int:
     if not given.save:
         print(token)
     return 0
+
+
+def demo_codes(argv: list[str]) -> int:
+    """Print the six digits of the second factor of each demo login, for those without an authenticator at hand."""
+    argparse.ArgumentParser(prog="valueverse demo-codes", description=demo_codes.__doc__).parse_args(argv)
+    logins = [login for login in read_logins(path_from_environment()) if "totp_secret" in login]
+    for login in logins:
+        code = pyotp.TOTP(login["totp_secret"])
+        left = code.interval - int(clock.now().timestamp()) % code.interval
+        print(f"{login['email']}  {code.at(clock.now())}  ({left} s left)")
+    if not logins:
+        print(f"There is no demo in {path_from_environment()}.", file=sys.stderr)
+    return 0 if logins else 1
 
 
 def complain(error: BillingError) -> int:

@@ -32,6 +32,7 @@ COMMANDS = {
     "check-settings": Command("read the settings and say what is wrong with them", "ops.cli:check_settings"),
     "create-operator": Command("make a user of the finance side", "ops.accounts:create_operator", "database"),
     "create-key": Command("make a platform API key", "ops.accounts:create_key", "database"),
+    "demo-codes": Command("print the second factor's codes of the demo logins", "ops.accounts:demo_codes"),
     "trace": Command("bill a usage trace from first event to paid invoice", "ops.trace:main", "product"),
     "golden": Command("run case files through the pure kernel", "tests.golden.__main__:main"),
     "bench": Command("measure; JSON lines", "ops.cli:bench"),

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def read_logins(path: Path) -> list[dict[str, str]]:
+    """Who may sign in to the demo on that home, as `ops.demo` left it in logins.json; [] without a demo.
+
+    Each has `who`, `path` (of the sign-in page), `email`, `password` and, with a second factor, `totp_secret`.
+    """
+    file = path / "logins.json"
+    logins: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return logins
+
+
 def running(path: Path) -> dict[str, Any] | None:
     """The state of the copy that runs on that home and is ready (`urls`, `environment`, `ports`, `pid`), or None."""
     try:
@@ -128,7 +138,7 @@ def running(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def write_private(path: Path, content: Mapping[str, Any]) -> None:
+def write_private(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write JSON that only we may read, in one step."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from core.config import SELLER_VARIABLES, VARIABLES, ConfigurationError, Settings
 from ops import leash, postgres, valkey
-from ops.home import ROOT, Home, HomeError, path_from_environment
+from ops.home import ROOT, Home, HomeError, path_from_environment, read_logins
 from ops.supervisor import Service, StartError, Stopped, Supervisor, end_leftovers, python
 
 EDGE, MACHINERY, OUTSIDE, DATA = range(4)  # stages of stopping: requests first, data last
@@ -134,11 +133,13 @@ class Stack:
         print(f"\nValueVerse Billing is ready ({time.monotonic() - self.began:.1f} s). Ctrl-C stops it.\n")
         for name, address in lines:
             print(f"  {name:<18}{address}")
-        path = self.home.path / "logins.json"
-        if path.exists():
+        logins = read_logins(self.home.path)
+        if logins:
             print("\n  Demo logins")
-            for login in json.loads(path.read_text(encoding="utf-8")):
-                print("  " + "  ".join(f"{value}" for value in login.values()))
+        for login in logins:
+            print(f"  {login['who']:<18}{login['email']}  {login['password']}  {web}{login['path']}")
+        if any("totp_secret" in login for login in logins):
+            print("  Codes of the second factor: bin/valueverse demo-codes")
         if self.cluster is not None:
             print(f"\n  Platform API key  {(self.home.path / 'api-key').read_text(encoding='utf-8').strip()}")
         print(f"\n  Logs, data         {self.home.path}\n", flush=True)
