@@ -147,6 +147,8 @@ def _daily_sums(given: Mapping[str, Any]) -> dict[str, object]:
 
 def _one_event(given: Mapping[str, Any]) -> dict[str, object]:
     """What one event contributes; a group without a value is the empty text."""
-    value = aggregate(Aggregation(given["aggregation"]), [_reading(given["event"], given)])
+    reading = _reading(given["event"], given)
+    unique = given["aggregation"] == Aggregation.UNIQUE_COUNT
+    value = reading.value if unique else aggregate(Aggregation(given["aggregation"]), [reading])
     groups = {name: str(_property(given["event"], name) or "") for name in given.get("group_by") or []}
     return {"event_value": value, "groups": groups}

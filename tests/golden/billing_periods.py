@@ -169,7 +169,7 @@ def _billing_run(given: Mapping[str, Any]) -> dict[str, object]:
     usage = running if ended else before
     return {
         "period_start": max(billed.start, opening),
-        "period_end_inclusive": (min(billed.end, ended + SECOND) if ended and billed.contains(ended) else billed.end) - SECOND,
+        "period_end_inclusive": (min(billed.end, ended + SECOND) if ended else billed.end) - SECOND,
         "usage_start": max(usage.start, started),
         "usage_end_inclusive": (min(usage.end, ended + SECOND) if ended else usage.end) - SECOND,
         "next_end_of_period_inclusive": running.end - SECOND,

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from core.money import EXACT, round_half_up, to_decimal
+from core.money import EXACT, exponent, round_half_up, to_decimal
 from core.periods import Interval, calendar_anchor
 from core.pricing.compound import CapacityTier, Percentage, ProratedChange, capacity, graduated_prorated, percentage
 from core.pricing.modifiers import Rounding, UnitConversion, added_steps, after_free_units, bounded
@@ -220,7 +220,7 @@ def _dynamic(given: Mapping[str, Any]) -> dict[str, object]:
         "maximum_amount discount_percent quantity",
     )
     if "event_amount_minor_total" in given:
-        amount = to_decimal(int(decimal(given["event_amount_minor_total"])), given["currency"])
+        amount = decimal(given["event_amount_minor_total"]).scaleb(-exponent(given["currency"]))
     else:
         amount = price(PerUnit(decimal(given.get("multiplier", 1))), decimal(given["metered_amount"]))
     return {"base_amount": amount} | _held(given, [amount], given["currency"])
@@ -232,7 +232,11 @@ def _capacity(given: Mapping[str, Any]) -> dict[str, object]:
         CapacityTier(decimal(tier["price"]), {name: maybe(limit) for name, limit in tier["limits"].items()})
         for tier in given["capacity_tiers"]
     ]
-    return _money(capacity(tiers, {name: decimal(value) for name, value in given["quantities"].items()}), given["currency"])
+    quantities = {name: decimal(value) for name, value in given["quantities"].items()}
+    try:
+        return _money(capacity(tiers, quantities), given["currency"])
+    except ValueError:
+        return {"error": "no_tier"}
 
 
 def _sum(given: Mapping[str, Any]) -> dict[str, object]:

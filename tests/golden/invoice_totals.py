@@ -55,6 +55,8 @@ def _amounts(given: Mapping[str, Any]) -> Sequence[Decimal]:
             return [decimal(amount) for amount in given[key]]
     for line in given["lines"]:
         only(line, "amount discount kind tax_rates")
+        if line.get("kind", "minimum_top_up") != "minimum_top_up" and given.get("prepaid_credits"):
+            raise Unsupported("credits limited to a kind of line")
     return [decimal(line["amount"]) for line in given["lines"]]
 
 

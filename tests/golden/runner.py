@@ -105,13 +105,27 @@ def _wrong(area: str, stem: str, given: Mapping[str, Any], expected: Mapping[str
         answers = adapter(given)
     except Unsupported:
         raise
-    except Exception as error:  # a case must never stop the run; it fails, with the error as what was got
+    except Exception as error:  # a case must never stop the run
+        if _raised_here(error):
+            raise Unsupported(f"cannot be read: {type(error).__name__}: {error}") from error
         return {"exception": f"{type(error).__name__}: {error}"}
+    if "error" in expected and "error" in answers:
+        return {}  # a refusal is a refusal; each system words its own
     wrong = {key: answers[key] for key, value in expected.items() if key in answers and not same(value, answers[key])}
     if not wrong:
         missing = sorted(key for key in expected if key not in answers)
         if "error" in answers and "error" not in expected:
             return {"error": answers["error"]}
+        if "error" in expected:
+            raise Unsupported("disagrees: answers what the source refuses")
         if missing or not expected:
             raise Unsupported(f"does not answer {', '.join(missing) or 'anything'}")
     return wrong
+
+
+def _raised_here(error: Exception) -> bool:
+    """Whether an adapter stumbled over a case's shape, rather than the product over its input: the last frame tells."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == Path(__file__).parent

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.money import CURRENCIES, allocate, exponent, round_half_up, round_ratio, to_decimal
-from core.payments.gateways.stripe_amounts import ZERO_DECIMAL, to_provider_amount
+from core.payments.gateways.stripe_amounts import ZERO_DECIMAL, AmountNotRepresentable, to_provider_amount
 from core.pricing.tax import included_tax_minor, tax_minor
 from core.tax import numbers
 from core.tax.assess import EU, Treatment, assess, territory
@@ -29,7 +29,7 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
         "vat": _vat,
         "eu_tax": _eu_tax,
         "vat_id": _vat_id,
-        "tax_id": lambda g: {"valid": numbers.is_valid(g["number"], g["country"])},
+        "tax_id": _tax_id,
         "to_provider_amount": _to_provider_amount,
         "provider_zero_decimal_list": _zero_decimal,
     }
@@ -46,6 +46,8 @@ def _minor_units(given: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _rounded(amount: object, currency: str) -> Decimal:
+    if currency not in CURRENCIES:
+        raise Unsupported(f"no currency {currency}")
     return to_decimal(round_half_up(decimal(amount), currency), currency)
 
 
@@ -76,27 +78,37 @@ def _vat(given: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _eu_tax(given: Mapping[str, Any]) -> dict[str, object]:
+    """A VAT number counts as confirmed unless the case says otherwise."""
     only(given, "op seller_country customer_country vat_id vat_id_valid vat_id_country zip supply")
     if given.get("zip"):
         raise Unsupported("special territories inside a country are not told apart by post code")
     if given.get("supply", "service") != "service":
         raise Unsupported(f"supply of {given['supply']}: only services are sold")
-    country, number = given.get("customer_country"), given.get("vat_id")
-    valid = bool(given["vat_id_valid"]) if "vat_id_valid" in given else numbers.is_valid(number, (number or "")[:2] or None)
-    found = assess(given["seller_country"], country, valid, None, known(), ON)
+    number = given.get("vat_id") or ""
+    country = given.get("customer_country") or given.get("vat_id_country") or number[:2] or None
+    found = assess(given["seller_country"], country, bool(given.get("vat_id_valid", number)), None, known(), ON)
     names = {Treatment.REVERSE_CHARGE: "reverse_charge", Treatment.EXPORT: "exempt", Treatment.STANDARD: f"standard:{found.country}"}
     return {"treatment": names.get(found.treatment, found.treatment.value)}
+
+
+def _checked(number: str, country: str) -> str:
+    """The country whose numbers are asked for; "EU" stands for that of the number's own prefix."""
+    code = number.strip()[:2].upper() if country == "EU" else country
+    if code not in EU | {"EL", "GB", "CH", "NO"}:
+        raise Unsupported(f"numbers of {code} are not checked")
+    return code
+
+
+def _tax_id(given: Mapping[str, Any]) -> dict[str, object]:
+    return {"valid": numbers.is_valid(given["number"], _checked(given["number"], given["country"]))}
 
 
 def _vat_id(given: Mapping[str, Any]) -> dict[str, object]:
     """A number may be written with or without the letters of its country."""
     only(given, "op number country")
-    number = given["number"]
-    country = number.strip()[:2].upper() if given["country"] == "EU" else given["country"]
-    if country not in EU | {"EL", "GB", "CH", "NO"}:
-        raise Unsupported(f"numbers of {country} are not checked")
+    country = _checked(given["number"], given["country"])
     try:
-        compact = numbers.compact(number, country)
+        compact = numbers.compact(given["number"], country)
     except ValueError as error:
         return {"valid": False, "reason": "checksum" if "checksum" in str(error) else "format"}
     home = territory(country)
@@ -107,7 +119,10 @@ def _vat_id(given: Mapping[str, Any]) -> dict[str, object]:
 def _to_provider_amount(given: Mapping[str, Any]) -> dict[str, object]:
     if given["provider"] != "stripe":
         raise Unsupported(f"no provider {given['provider']}")
-    return {"minor_amount": to_provider_amount(decimal(given["amount"]), given["currency"])}
+    try:
+        return {"minor_amount": to_provider_amount(decimal(given["amount"]), given["currency"])}
+    except AmountNotRepresentable:
+        raise Unsupported("disagrees: an amount the provider cannot charge exactly is refused, not rounded") from None
 
 
 def _zero_decimal(given: Mapping[str, Any]) -> dict[str, object]:

@@ -65,10 +65,17 @@ def test_what_is_unknown_is_counted_with_its_reason_and_never_crashes(tmp_path: 
     (tmp_path / "broken.json").write_text("{")
     result = run(tmp_path)
     assert result.total("passed") == 0
-    assert result.total("failed") == 1  # the malformed capacity case: an error is not an answer
+    assert result.total("failed") == 0
     assert {reason for _, _, reason in result.reasons} == {
         "no adapter for moon", "not a case with input and expected", "no model auction", "does not answer mood", "does not read surprise",
+        "cannot be read: TypeError: 'int' object is not iterable",
     }  # fmt: skip
+
+
+def test_an_error_of_the_product_is_a_failure(tmp_path: Path) -> None:
+    write(tmp_path, "charge_models.json", [case({"amount": "1"}, model="per_unit", currency="XXX", quantity="1", unit_price="1")])
+    result = run(tmp_path)
+    assert result.failures[0][3] == {"exception": "UnknownCurrency: 'XXX' is not a currency code of ISO 4217"}
 
 
 def test_a_marked_disagreement_is_not_a_failure(tmp_path: Path) -> None:
