@@ -62,6 +62,12 @@ class BankDetails:
     bic: str
     reference: str
 
+    @property
+    def iban_in_groups(self) -> str:
+        """The IBAN as it is printed on paper, in groups of four (ISO 13616)."""
+        bare = self.iban.replace(" ", "")
+        return " ".join(bare[start : start + 4] for start in range(0, len(bare), 4))
+
 
 @dataclass(frozen=True, slots=True)
 class UsageTable:

@@ -128,6 +128,13 @@ def test_drafts_say_so_and_paid_ones_too() -> None:
     assert "IBAN" not in text
 
 
+def test_a_credit_note_shows_its_total_though_nothing_is_due() -> None:
+    statement = replace(invoice().statement, total=replace(invoice().statement.total, amount_minor=-5000))
+    text = " ".join(read(replace(invoice(), title="Credit note", statement=statement, amount_due_minor=0)).pages[0].extract_text().split())
+    assert "Total −50.00" in text
+    assert "Amount due, EUR 0.00" in text
+
+
 def test_a_long_invoice_repeats_its_head_and_loses_no_line() -> None:
     rows = tuple(Row(f"seat-{n}", f"Seat number {n}", 1000 + n, "", Decimal(1), "seat", "€10.00", tax_rate=Decimal(19)) for n in range(120))
     statement = replace(invoice().statement, groups=(replace(invoice().statement.groups[0], rows=rows),))

@@ -63,7 +63,7 @@ def invoice() -> InvoiceDocument:
         (TaxLine("Standard rate 19 %", Decimal(19), 144436, 27443),),
         171879,
         ("We charge Visa ending 4242 on 15 Nov 2026.", "You need to do nothing."),
-        bank=BankDetails("Northlight AI GmbH", "DE89 3704 0044 0532 0130 00", "COBADEFFXXX", "INV-2026-0317"),
+        bank=BankDetails("Northlight AI GmbH", "DE89370400440532013000", "COBADEFFXXX", "INV-2026-0317"),
         terms=(
             "Terms: 14 days net.",
             "A transfer that arrives by 12 Nov 2026 replaces the card charge.",
