@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -42,7 +44,7 @@ class Copy:
                 cwd=ROOT, env=environment, stdout=out, stderr=out,
             )  # fmt: skip
 
-    def until_ready(self) -> dict[str, object]:
+    def until_ready(self) -> dict[str, Any]:
         end = time.monotonic() + START_SECONDS_MAX
         while (state := homes.running(self.home)) is None:
             assert self.process.poll() is None, self.console.read_text()
@@ -81,6 +83,28 @@ def start(home: Path) -> Iterator[object]:
             copy.process.wait(30)
 
 
+def readme_requests() -> list[tuple[str, bytes | None]]:
+    """Path and body of each curl command in the README's section on the first event."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your first event")[1].split("\n## ")[0]
+    found = re.findall(r"""curl -sS "\$API([^"]+)"(?:[^'\n]*?-d '([^']*)')?""", section)
+    return [(path, body.encode() or None) for path, body in found]
+
+
+def first_event(copy: Copy) -> dict[str, Any]:
+    """Follow the README; the answer to its last command."""
+    headers = {
+        "Authorization": f"Bearer {(copy.home / 'api-key').read_text().strip()}",
+        "Content-Type": "application/json",
+        "Prefer": "wait=5",
+    }
+    answer: dict[str, Any] = {}
+    for path, body in readme_requests():
+        request = urllib.request.Request(f"http://127.0.0.1:{copy.port}/api/v1{path}", body, headers)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.loads(response.read())
+    return answer
+
+
 def verified(home: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", "verify"],
@@ -96,6 +120,7 @@ def test_the_product_starts_answers_survives_a_kill_and_stops_without_a_trace(st
     assert copy.get("/readyz")[0] == 200
     assert copy.get("/healthz")[0] == 200
     assert {"postgres", "valkey", "mail catcher", "provider fake", "web", "workers", "scheduler", "aggregator"} <= set(state["processes"])
+    assert first_event(copy)["metrics"][0]["quantity"] == "3"
     url = state["environment"]["DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as connection:
         settings = {name: connection.execute(f"SHOW {name}").fetchone() for name in ("fsync", "synchronous_commit", "full_page_writes")}
