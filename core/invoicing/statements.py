@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -81,6 +81,11 @@ def stored_lines(rows: Iterable[InvoiceLine]) -> list[Line]:
 def rated_lines(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
     """Lines that were rated but not stored (core.invoicing.lines.rows)."""
     return [Line(**{item.name: row[item.name] for item in fields(Line)}) for row in rows]
+
+
+def until(line: Line, as_of: datetime) -> Line:
+    """The line with its service period cut at `as_of`."""
+    return replace(line, window_end=as_of)
 
 
 def stored_taxes(rows: Iterable[InvoiceTax]) -> list[Tax]:

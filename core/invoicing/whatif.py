@@ -1,0 +1,102 @@
+"""What other plans would have cost on the usage of the last closed periods: the same rating on terms that never were."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from core.catalog.models import PlanVersion
+from core.db import new_id
+from core.invoicing import rating
+from core.invoicing.rating import Subject
+from core.money import round_ratio
+from core.periods import Interval, Period, anniversary_anchor
+from core.pricing.terms import Segment, Term
+from core.pricing.timeline import segments
+from core.subscriptions import queries as subscriptions
+from core.subscriptions import timeline
+
+PERIODS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a plan would have cost, net minor units: for each period, on average, and against what the present plan cost."""
+
+    version_id: uuid.UUID | None
+    minor: tuple[int, ...]
+    average_minor: int
+    difference_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The periods compared, oldest first; the customer's own cost (`version_id` None) and that of each plan asked for."""
+
+    currency: str
+    periods: tuple[Period, ...]
+    own: Cost
+    plans: tuple[Cost, ...]
+
+    @property
+    def cheapest(self) -> Cost | None:
+        """The plan with the lowest average; the first of equals."""
+        return min(self.plans, key=lambda cost: cost.average_minor, default=None)
+
+
+def compare(
+    session: Session, organization_id: uuid.UUID, subscription_id: uuid.UUID, *, versions: Sequence[PlanVersion], as_of: datetime
+) -> Comparison:
+    """Rate the usage of the last closed periods (at most PERIODS, fewer for a young subscription) under each version.
+
+    A price billed in advance counts in the period it is for. Usage is read once for all plans. NotFound for a stranger's subscription.
+    """
+    subscription = subscriptions.subscription(session, organization_id, subscription_id)
+    terms = timeline.load(session, [subscription_id])[subscription_id]
+    periods = closed_periods(terms, as_of)
+    proposals = [(version.id, tuple(_term(version, terms[-1], period) for period in periods)) for version in versions]
+    wanted: list[tuple[uuid.UUID | None, tuple[Term, ...]]] = [(None, terms), *proposals]
+    subjects = [Subject(subscription_id, organization_id, subscription.currency, proposed, as_of) for _, proposed in wanted]
+    owing = rating.owe(session, subjects, lambda subject: _within(subject.terms, periods))
+    costs = []
+    for (version_id, _), entries in zip(wanted, owing, strict=True):
+        minor = tuple(
+            sum(entry.minor for entry in entries.values() if period.contains(entry.parts[0].segments[0].window.start)) for period in periods
+        )
+        costs.append((version_id, minor))
+    own = _average(costs[0][1])
+    found = [Cost(version_id, minor, _average(minor), _average(minor) - own) for version_id, minor in costs]
+    return Comparison(subscription.currency, periods, found[0], tuple(found[1:]))
+
+
+def closed_periods(terms: Sequence[Term], as_of: datetime) -> tuple[Period, ...]:
+    """The last whole cycles that ended by `as_of` and were paid for, oldest first."""
+    paid = [term for term in terms if term.rules and term.start <= as_of]
+    if not paid:
+        return ()
+    anchor, number = paid[-1].anchor, paid[-1].anchor.index(as_of)
+    cycles = (anchor.cycle(number - back) for back in range(PERIODS, 0, -1))
+    return tuple(cycle for cycle in cycles if cycle.start >= paid[0].start)
+
+
+def _term(version: PlanVersion, held: Term, period: Period) -> Term:
+    """The version held for exactly this period, in the quantity and time zone of the term `held`."""
+    anchor = anniversary_anchor(Interval(version.billing_period), version.interval_count, period.start, held.anchor.timezone)
+    return Term(str(new_id()), period.start, period.end, timeline.rules(version), held.quantity, anchor)
+
+
+def _within(terms: Sequence[Term], periods: Sequence[Period]) -> list[Segment]:
+    """The segments of the periods, usage and prices; nothing else is priced."""
+    if not periods:
+        return []
+    last = periods[-1].end
+    found = segments(terms, as_of=last, since=periods[0].start)
+    return [segment for segment in found if any(period.contains(segment.window.start) for period in periods)]
+
+
+def _average(minor: Sequence[int]) -> int:
+    return round_ratio(sum(minor), len(minor)) if minor else 0
