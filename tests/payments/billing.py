@@ -6,13 +6,18 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import config
+from core import config, jobs
 from core.audit import SYSTEM, AuditEvent
+from core.db import db, engine_options
 from core.identity.models import Organization
 from core.invoicing import draft, finalize
 from core.invoicing.models import Invoice
@@ -24,6 +29,18 @@ from tests.factories import make_organization, make_plan, make_subscription
 from tests.fakes.fixtures import ProviderFake
 
 NOW = datetime(2026, 6, 15, tzinfo=UTC)
+
+
+def bare_app(database_url: str, home: Path) -> Flask:
+    """The core on an application without pages, its queue a stub: what is sent there is found by state anyway."""
+    settings = config.use(config.Settings(environment="test", database_url=database_url, home=home))
+    bare = Flask("payments", static_folder=None)
+    bare.config.update(SETTINGS=settings, SQLALCHEMY_DATABASE_URI=database_url, SQLALCHEMY_ENGINE_OPTIONS=engine_options(40))
+    db.init_app(bare)
+    broker = StubBroker()
+    broker.declare_queue(jobs.QUEUE)
+    dramatiq.set_broker(broker)
+    return bare
 
 
 @contextmanager

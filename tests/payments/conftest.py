@@ -2,30 +2,26 @@
 
 from collections.abc import Iterator
 
-import dramatiq
 import pytest
-from dramatiq.brokers.stub import StubBroker
 from flask import Flask
 
-from core import config, jobs
-from core.config import Settings
-from core.db import db, engine_options
+from core import config
 from core.payments.gateways.stripe import StripeGateway
 from tests.fakes.fixtures import ProviderFake, provider_fake
-from tests.payments.billing import charging_at
+from tests.payments.billing import bare_app, charging_at
 
 
 @pytest.fixture(scope="session")
 def app(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     """The core on a bare application, as the workers have it: payments need no pages."""
-    settings = config.use(Settings(environment="test", database_url=database_url, home=tmp_path_factory.mktemp("home")))
-    bare = Flask("payments", static_folder=None)
-    bare.config.update(SETTINGS=settings, SQLALCHEMY_DATABASE_URI=database_url, SQLALCHEMY_ENGINE_OPTIONS=engine_options(16))
-    db.init_app(bare)
-    broker = StubBroker()
-    broker.declare_queue(jobs.QUEUE)
-    dramatiq.set_broker(broker)
-    return bare
+    return bare_app(database_url, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def committed_app(app: Flask, committed_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """The same on a database of the module's own, where everything is really committed."""
+    yield bare_app(committed_database_url, tmp_path_factory.mktemp("home"))
+    config.use(app.config["SETTINGS"])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,143 @@
+"""Many at once, and death on the way: however it goes, the customer is charged once and the books say so."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select
+
+from core.audit import SYSTEM
+from core.db import db, retrying, transaction
+from core.errors import Conflict, Invalid
+from core.identity.models import Organization
+from core.invoicing.models import Invoice
+from core.payments import collect, inbound, refund, resolve
+from core.payments.attempts import made_at
+from core.payments.models import BillingTransaction
+from tests.factories import make_organization
+from tests.fakes.fixtures import ROOT, ProviderFake
+from tests.payments.billing import NOW, balances, charging_at, open_invoice, save_card
+from tests.payments.dying_worker import POINTS
+
+
+@pytest.fixture
+def live(committed_app: Flask, provider: ProviderFake) -> Iterator[Flask]:
+    with charging_at(provider), committed_app.app_context():
+        yield committed_app
+
+
+def owing() -> tuple[uuid.UUID, uuid.UUID]:
+    """A committed account with a card and an open invoice."""
+    with transaction() as session:
+        organization = make_organization(session)
+        organization_id = organization.id
+    save_card(organization)
+    with transaction() as session:
+        organization = session.get_one(Organization, organization_id)
+        return organization_id, open_invoice(session, organization).id
+
+
+def at_once(app: Flask, works: list[Callable[[], Any]]) -> list[Any]:
+    """Run all of them in threads of their own; results, or the errors they raised."""
+
+    def run(work: Callable[[], Any]) -> Any:
+        with app.app_context():
+            try:
+                return work()
+            except Exception as error:
+                return error
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+def charges(fake: ProviderFake, invoice_id: uuid.UUID) -> list[dict[str, Any]]:
+    with transaction() as session:
+        ids = {str(row) for row in session.scalars(select(BillingTransaction.id).where(BillingTransaction.invoice_id == invoice_id))}
+    return [charge for charge in fake.charges() if charge["attempt"] in ids]
+
+
+def books(organization_id: uuid.UUID) -> dict[str, int]:
+    with transaction() as session:
+        return balances(session, session.get_one(Organization, organization_id))
+
+
+def test_ten_clicks_are_one_charge(live: Flask, provider: ProviderFake) -> None:
+    organization_id, invoice_id = owing()
+    clicks = [lambda: collect.pay(organization_id, invoice_id, at=NOW, actor=SYSTEM).id] * 8
+    results = at_once(live, [*clicks, lambda: collect.collect(invoice_id, at=NOW), lambda: collect.collect(invoice_id, at=NOW)])
+    attempts = {found for found in results if found is not None}
+    assert len(attempts) == 1, results
+    assert len(charges(provider, invoice_id)) == 1
+    assert books(organization_id) == {"CASH_CLEARING": 11900, "REVENUE": -11900}
+
+
+def test_thirty_two_refunds_never_give_back_more_than_was_taken(live: Flask, provider: ProviderFake) -> None:
+    organization_id, invoice_id = owing()
+    paid = collect.pay(organization_id, invoice_id, at=NOW, actor=SYSTEM).id
+
+    def give_back() -> Any:
+        return refund.refund(organization_id, paid, reason="race", at=NOW, actor=SYSTEM, amount_minor=1000).status
+
+    results = at_once(live, [give_back] * 32)
+    counted = Counter(type(found).__name__ if isinstance(found, Exception) else found for found in results)
+    assert counted["succeeded"] == 11, counted
+    assert set(counted) <= {"succeeded", Invalid.__name__, Conflict.__name__}
+    charge = charges(provider, invoice_id)[0]["charge"]
+    assert sum(found["amount"] for found in provider.refunds() if found["charge"] == charge) == 11000
+    assert books(organization_id)["CASH_CLEARING"] == 900
+
+
+def test_the_same_event_and_the_answer_at_once_settle_once(live: Flask, provider: ProviderFake) -> None:
+    organization_id, invoice_id = owing()
+    with transaction() as session:
+        attempt = collect.begin(session, invoice_id, at=NOW)
+    assert attempt is not None
+    outcome = collect.charge(attempt)
+    inbound.backfill(provider="stripe", since=attempt.made_at - timedelta(seconds=2))
+    with transaction() as session:
+        number = session.scalar(select(func.max(inbound.InboundEvent.id)).where(inbound.InboundEvent.object_id == outcome.provider_id))
+    assert number is not None
+
+    def record() -> None:
+        def once() -> None:
+            with transaction() as session:
+                collect.record(session, attempt.id, outcome, at=NOW)
+
+        retrying(once)
+
+    results = at_once(live, [record, lambda: inbound.process(number, now=NOW), lambda: resolve.resolve(attempt.id, now=NOW)] * 5)
+    assert not [found for found in results if isinstance(found, Exception)], results
+    assert books(organization_id) == {"CASH_CLEARING": 11900, "REVENUE": -11900}
+
+
+@pytest.mark.parametrize("where", POINTS)
+def test_a_worker_killed_on_the_way_charges_once(live: Flask, provider: ProviderFake, where: str) -> None:
+    organization_id, invoice_id = owing()
+    url = live.config["SQLALCHEMY_DATABASE_URI"]
+    command = [sys.executable, "-m", "tests.payments.dying_worker", url, provider.url, str(invoice_id), where]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with transaction() as session:
+        attempt_id = session.scalars(select(BillingTransaction.id).where(BillingTransaction.invoice_id == invoice_id)).one()
+        assert session.get_one(BillingTransaction, attempt_id).status == "pending"
+    assert collect.collect(invoice_id, at=NOW + timedelta(days=9)) is None  # nothing new while it is open
+    later = made_at(attempt_id) + timedelta(minutes=2)
+    resolve.resolve(attempt_id, now=later)
+    collect.collect(invoice_id, at=later)
+    resolve.resolve(attempt_id, now=later)
+    assert len(charges(provider, invoice_id)) == 1
+    assert books(organization_id) == {"CASH_CLEARING": 11900, "REVENUE": -11900}
+    with transaction() as session:
+        assert session.get_one(Invoice, invoice_id).status == "paid"
+    db.session.remove()
