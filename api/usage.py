@@ -17,14 +17,14 @@ from core import clock
 from core.config import Settings
 from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
 from core.identity.keys import TOKEN, hash_token
-from core.metering import accept, results, wire
+from core.metering import accept, bodies, results
 from core.metering.accept import Verdict
+from core.metering.bodies import Form, Malformed, TooLarge, UnsupportedEncoding
 from core.metering.careful import Refused, Window
 from core.metering.directory import Directory, Principal
 from core.metering.log import Log
 from core.metering.rates import Rates
 from core.metering.results import Result
-from core.metering.wire import Form, Malformed, TooLarge, UnsupportedEncoding
 from web.requests import ACCEPTED, HEADER
 
 PATH = "/api/v1/billing/usage"
@@ -86,7 +86,7 @@ class UsageEndpoint:
         principal = self._principal(environ)
         self._rates.check(principal.key_id)
         form = _form(environ)
-        body = wire.inflate(self._body(environ), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower(), limit=self._limit)
+        body = bodies.inflate(self._body(environ), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower(), limit=self._limit)
         verdict = accept.judge(self._directory, principal, body, form, window=self._window, at=clock.now())
         self._rates.take(principal.key_id, verdict.events)
         batch_id = self._log.append(verdict)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.errors import Forbidden
-from core.metering import careful, quick, wire
+from core.metering import bodies, careful, quick
+from core.metering.bodies import Form, Malformed, TooLarge
 from core.metering.careful import Refused, Window
 from core.metering.columns import Columns
 from core.metering.directory import Account, Directory, Principal
-from core.metering.wire import Form, Malformed, TooLarge
 
 SCOPES = frozenset({"usage:write", "admin"})
 QUICK_EVENTS_MIN = 8
@@ -48,7 +48,7 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
         if answer is not None:
             columns, fed = answer
             return Verdict(len(columns), columns, fed, (), principal.organization_id, principal.key_id)
-    raws = wire.cut(body, form)
+    raws = bodies.cut(body, form)
     if not raws:
         raise Malformed("There is no event in the request.")
     if len(raws) > window.events_max:

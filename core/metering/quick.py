@@ -18,11 +18,12 @@ from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import astuple
 
 from core.metering import wire
+from core.metering.bodies import Form
 from core.metering.careful import Bounds, Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
-from core.metering.wire import Candidate, Fault, Form
+from core.metering.wire import Candidate, Fault
 
 PROPERTIES_BYTES_MAX = wire.PROPERTY_TEXT_LENGTH_MAX
 TOKEN = re.compile(rb'"?([0-9]{1,14})(?:\.([0-9]{1,12}))?"?')

@@ -76,17 +76,14 @@ Measured = dict[int, dict[str, Usage]]
 def measure(session: Session, windows: Sequence[Window], *, by_group: bool = False) -> list[dict[str, Usage]]:
     """For each window its usage by group key (only "" unless `by_group`); a window without events has an empty dict."""
     spans = _resolve(session, windows)
-    unique = [span for span in spans if span.meter.aggregation == Aggregation.UNIQUE_COUNT]
-    others = [span for span in spans if span.meter.aggregation != Aggregation.UNIQUE_COUNT]
     found: Measured = defaultdict(dict)
-    whole = [_Span(s.i, s.organization, s.meter, s.event, hour_ceiling(s.start), hour_floor(s.end)) for s in others]
-    whole = [span for span in whole if span.start < span.end]
-    _add(found, spans, _whole_hours(session, whole, by_group))
-    cut = list(_edges(others))
+    whole = [_Span(s.i, s.organization, s.meter, s.event, hour_ceiling(s.start), hour_floor(s.end)) for s in spans]
+    _add(found, spans, _whole_hours(session, [span for span in whole if span.start < span.end], by_group))
+    cut = list(_edges(spans))
     ragged = _add_uncut_edges(session, found, cut, by_group) if cut else []
-    within_hour = [span for span in unique if hour_floor(span.start) + HOUR > span.end]
-    _add(found, spans, _unique(session, [span for span in unique if span not in within_hour], by_group))
-    _add(found, spans, _from_events(session, ragged + within_hour, by_group))
+    _add(found, spans, _from_events(session, ragged, by_group))
+    unique = [span for span in spans if span.meter.aggregation == Aggregation.UNIQUE_COUNT and not _is_within_hour(span)]
+    _replace_unique(session, found, unique, by_group)
     return [found.get(i, {}) for i in range(len(windows))]
 
 
@@ -98,6 +95,10 @@ def hour_floor(at: datetime) -> datetime:
 def hour_ceiling(at: datetime) -> datetime:
     """The first UTC hour not before `at`."""
     return -((datetime.min.replace(tzinfo=UTC) - at) // HOUR) * HOUR + datetime.min.replace(tzinfo=UTC)
+
+
+def _is_within_hour(span: _Span) -> bool:
+    return hour_floor(span.start) + HOUR > span.end
 
 
 def load_meters(session: Session, metric_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[Meter, int]]:
@@ -142,7 +143,7 @@ def _add(found: Measured, spans: Iterable[_Span], usages: Iterable[tuple[int, st
 
 def _whole_hours(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
     group = "r.group_key" if by_group else "''"
-    kinds = {Aggregation.COUNT: "sum", Aggregation.SUM: "sum", Aggregation.MAX: "max"}
+    kinds = {Aggregation.COUNT: "sum", Aggregation.SUM: "sum", Aggregation.MAX: "max", Aggregation.UNIQUE_COUNT: "sum"}
     for function in ("sum", "max"):
         some = [span for span in spans if kinds.get(span.meter.aggregation) == function]
         for row in _rows(session, ADDED_HOURS.format(group=group, function=function), some):
@@ -169,7 +170,8 @@ def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span], 
     ragged = []
     for n, edge in enumerate(edges):
         inside = [row for row in rows[n] if row.first_at < edge.end and row.last_at >= edge.start]
-        if any(row.first_at < edge.start or row.last_at >= edge.end for row in inside):
+        unique = edge.meter.aggregation == Aggregation.UNIQUE_COUNT and _is_within_hour(edge)
+        if unique or any(row.first_at < edge.start or row.last_at >= edge.end for row in inside):
             ragged.append(edge)
             continue
         usages = ((row, Usage(row.events, row.quantity, row.first_at, row.last_at, (row.last_batch, row.last_position))) for row in inside)
@@ -177,17 +179,24 @@ def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span], 
     return ragged
 
 
-def _unique(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
-    if not by_group:
-        for row in _rows(session, UNIQUE.format(columns="count(DISTINCT v.value_hash) AS quantity", by="1"), spans):
-            yield row.i, NO_GROUP, Usage(0, Decimal(row.quantity), row.first_at, row.last_at, (0, 0))
-        return
-    for row in _rows(session, UNIQUE.format(columns="v.group_key, v.value_hash", by="1, 2, 3"), spans):
-        yield (
-            row.i,
-            row.group_key,
-            Usage(0, Decimal(1), row.first_at, row.last_at, (0, 0), {bytes(row.value_hash): (row.first_at, row.last_at)}),
-        )
+def _replace_unique(session: Session, found: Measured, spans: Sequence[_Span], by_group: bool) -> None:
+    """Distinct values do not add up over hours: count them over each whole window.
+
+    A value counts when it was seen in the window; with its first and last time in each hour the cut hours are exact too.
+    """
+    for i in {span.i for span in spans}:
+        for usage in found[i].values():
+            usage.quantity, usage.values = Decimal(0), {}
+    columns, by = (
+        ("v.group_key, v.value_hash", "1, 2, 3") if by_group else ("'' AS group_key, count(DISTINCT v.value_hash) AS quantity", "1")
+    )
+    for row in _rows(session, UNIQUE.format(columns=columns, by=by), spans):
+        usage = found[row.i][row.group_key]
+        if by_group:
+            usage.values[bytes(row.value_hash)] = (row.first_at, row.last_at)
+            usage.quantity = Decimal(len(usage.values))
+        else:
+            usage.quantity = Decimal(row.quantity)
 
 
 def _from_events(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:

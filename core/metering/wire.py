@@ -1,20 +1,16 @@
-"""A usage request on the wire: bodies inflated under a cap, cut into events, and each event read with every fault pointed at."""
+"""One usage event on the wire, read with care: every fault is named and pointed at."""
 
 from __future__ import annotations
 
 import json
 import re
 import uuid
-import zlib
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 import msgspec
-import zstandard
 
-from core.errors import BillingError
 from core.metering.columns import PLACES, SCALE, split
 from core.metering.instants import BadTimestamp, parse
 from core.money import EXACT, parse_decimal
@@ -39,31 +35,6 @@ QUANTITY_RULE = "must be a number from 0 to 99999999999999 with at most 12 decim
 encode_properties = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 
 
-class Form(StrEnum):
-    """How a body holds its events."""
-
-    JSON = "json"
-    NDJSON = "ndjson"
-
-
-class Malformed(BillingError):
-    """The whole body cannot be read."""
-
-    status, code, title = 400, "malformed", "The request could not be understood"
-
-
-class TooLarge(BillingError):
-    """The body, inflated or not, or its number of events is over the limit."""
-
-    status, code, title = 413, "too_large", "The request is too large"
-
-
-class UnsupportedEncoding(BillingError):
-    """A Content-Encoding or Content-Type this address does not take."""
-
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
-
-
 class Fault(Exception):
     """Why one event is refused; `pointer` is inside the event."""
 
@@ -85,40 +56,6 @@ class Candidate:
     organization: str | None
     subscription_id: bytes | None
     unit: str | None
-
-
-def inflate(body: bytes, encoding: str, *, limit: int) -> bytes:
-    """The body without its Content-Encoding (gzip, zstd or identity). Raises TooLarge before more than `limit` bytes exist."""
-    try:
-        if encoding in ("", "identity"):
-            inflated = body
-        elif encoding in ("gzip", "x-gzip"):
-            inflater = zlib.decompressobj(wbits=31)
-            inflated = inflater.decompress(body, limit + 1)
-            if len(inflated) <= limit and (not inflater.eof or inflater.unused_data):
-                raise Malformed("The gzip body is cut short or has something behind it.")
-        elif encoding == "zstd":
-            with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(body) as reader:
-                inflated = reader.read(limit + 1)
-        else:
-            raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not taken; use gzip, zstd or none.")
-    except (zlib.error, zstandard.ZstdError) as error:
-        raise Malformed(f"The body is not {encoding}: {error}") from error
-    if len(inflated) > limit:
-        raise TooLarge(f"The body is larger than {limit} bytes; send fewer events at once.")
-    return inflated
-
-
-def cut(body: bytes, form: Form) -> list[bytes]:
-    """The events of a body, each as it was sent: one object, an array of them, or one a line. Raises Malformed."""
-    try:
-        if form == Form.NDJSON:
-            return [line.strip() for line in body.splitlines() if line.strip()]
-        if body.lstrip()[:1] == b"[":
-            return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
-        return [bytes(msgspec.json.decode(body, type=msgspec.Raw)).strip()]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Malformed(f"The body is not JSON: {error}") from error
 
 
 def read(raw: bytes) -> Candidate:
@@ -161,7 +98,7 @@ def quantity(token: str) -> tuple[int, int]:
 
 
 def check_properties(given: Any) -> dict[str, Any]:
-    """`given` when it is a flat object of texts, numbers, true, false and null within the limits; raises Fault."""
+    """`given` as plain values when it is a flat object of texts, numbers, true, false and null within the limits; raises Fault."""
     if not isinstance(given, dict):
         raise Fault("invalid_properties", "/properties", "Must be an object.")
     if len(given) > PROPERTIES_MAX:
@@ -174,7 +111,7 @@ def check_properties(given: Any) -> dict[str, Any]:
             raise Fault("invalid_properties", pointer, "Must be a text, a number, true, false or null: properties are flat.")
         if isinstance(value, str) and (len(value) > PROPERTY_TEXT_LENGTH_MAX or "\x00" in value or not _is_unicode(value)):
             raise Fault("invalid_properties", pointer, f"Must be valid text of at most {PROPERTY_TEXT_LENGTH_MAX} characters without NUL.")
-    return given
+    return {name: value.plain() if isinstance(value, _Number) else value for name, value in given.items()}
 
 
 def is_name(name: str) -> bool:
@@ -208,6 +145,10 @@ class _Number(Decimal):
         number = super().__new__(cls, token)
         number.token = token
         return number
+
+    def plain(self) -> int | Decimal:
+        """The number as the quick road reads it: integers as int."""
+        return Decimal(self) if set(self.token) & set(".eE") else int(self)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

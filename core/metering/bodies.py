@@ -1,0 +1,70 @@
+"""The body of a usage request: inflated under a cap, and cut into its events."""
+
+from __future__ import annotations
+
+import zlib
+from enum import StrEnum
+
+import msgspec
+import zstandard
+
+from core.errors import BillingError
+
+
+class Form(StrEnum):
+    """How a body holds its events."""
+
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+class Malformed(BillingError):
+    """The whole body cannot be read."""
+
+    status, code, title = 400, "malformed", "The request could not be understood"
+
+
+class TooLarge(BillingError):
+    """The body, inflated or not, or its number of events is over the limit."""
+
+    status, code, title = 413, "too_large", "The request is too large"
+
+
+class UnsupportedEncoding(BillingError):
+    """A Content-Encoding or Content-Type this address does not take."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+def inflate(body: bytes, encoding: str, *, limit: int) -> bytes:
+    """The body without its Content-Encoding (gzip, zstd or identity). Raises TooLarge before more than `limit` bytes exist."""
+    try:
+        if encoding in ("", "identity"):
+            inflated = body
+        elif encoding in ("gzip", "x-gzip"):
+            inflater = zlib.decompressobj(wbits=31)
+            inflated = inflater.decompress(body, limit + 1)
+            if len(inflated) <= limit and (not inflater.eof or inflater.unused_data):
+                raise Malformed("The gzip body is cut short or has something behind it.")
+        elif encoding == "zstd":
+            with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(body) as reader:
+                inflated = reader.read(limit + 1)
+        else:
+            raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not taken; use gzip, zstd or none.")
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise Malformed(f"The body is not {encoding}: {error}") from error
+    if len(inflated) > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes; send fewer events at once.")
+    return inflated
+
+
+def cut(body: bytes, form: Form) -> list[bytes]:
+    """The events of a body, each as it was sent: one object, an array of them, or one a line. Raises Malformed."""
+    try:
+        if form == Form.NDJSON:
+            return [line.strip() for line in body.splitlines() if line.strip()]
+        if body.lstrip()[:1] == b"[":
+            return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        return [bytes(msgspec.json.decode(body, type=msgspec.Raw)).strip()]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed(f"The body is not JSON: {error}") from error
