@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from core import audit, jobs
@@ -21,7 +21,7 @@ from core.invoicing.models import Invoice, InvoiceStatus
 from core.payments import dunning
 from core.payments.attempts import Attempt, attempt_of, live_charge, locked_invoice
 from core.payments.gateways.base import ChargeOutcome
-from core.payments.models import BillingTransaction, PaymentMethod, TransactionStatus, TransactionType
+from core.payments.models import LIVE, BillingTransaction, PaymentMethod, TransactionStatus, TransactionType
 from core.payments.outcomes import ON_DEMAND, record
 from core.payments.provider import gateway
 from core.subscriptions.models import Subscription
@@ -142,7 +142,7 @@ def pay(
         invoice = session.get(Invoice, invoice_id)
         if invoice is None or invoice.organization_id != organization_id:
             raise NotFound("There is no such invoice.")
-    collect(invoice_id, at=at, actor=actor, payment_method_id=payment_method_id, on_demand=True, return_url=return_url)
+    mine = collect(invoice_id, at=at, actor=actor, payment_method_id=payment_method_id, on_demand=True, return_url=return_url)
     with transaction() as session:
         latest = session.scalars(
             select(BillingTransaction)
@@ -150,7 +150,7 @@ def pay(
             .order_by(BillingTransaction.id.desc())
             .limit(1)
         ).one_or_none()
-        if latest is None:
+        if latest is None or (mine is None and latest.status == TransactionStatus.FAILED):
             raise Conflict("This invoice has nothing to pay.", code="nothing_due")
     return latest
 
@@ -167,6 +167,7 @@ def rearm(session: Session, organization_id: uuid.UUID, *, at: datetime) -> None
             Invoice.status == InvoiceStatus.OPEN,
             Invoice.amount_due_minor > 0,
             or_(Invoice.next_collect_at.is_(None), Invoice.collect_attempts > 0),
+            ~exists().where(BillingTransaction.invoice_id == Invoice.id, BillingTransaction.status.in_(LIVE)),
         )
         .order_by(Invoice.id)
         .with_for_update()
