@@ -88,6 +88,8 @@ def _usage(session: Session, pieces: Sequence[tuple[uuid.UUID, Segment]]) -> dic
             wanted.add((organization_id, metric_id, segment.window.start, segment.window.end))
     names = {metric_id: name for name, metric_id in metric_ids.items()}
     found: dict[uuid.UUID, dict[tuple[str, datetime, datetime], Decimal]] = {}
-    for (organization_id, metric_id, start, end), quantity in (metering.usage_sums(session, wanted) if wanted else {}).items():
-        found.setdefault(organization_id, {})[names[metric_id], start, end] = quantity
+    sums = metering.usage_sums(session, wanted) if wanted else {}
+    for question in wanted:
+        organization_id, metric_id, start, end = question
+        found.setdefault(organization_id, {})[names[metric_id], start, end] = sums[question]
     return found
