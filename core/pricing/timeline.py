@@ -176,7 +176,7 @@ def due(
 ) -> list[LineItem]:
     """The lines of the next invoice: owed less billed, by key. Billing them and asking again gives none.
 
-    A line billed for the first time is kept at 0; later only differences are. What was billed and is no longer owed is given back,
+    A line billed for the first time is kept at 0, unless it is for no time at all; later only differences are. What was billed and is no longer owed is given back,
     unless its cycle began before `since` (closed). A rule in `no_credit`, or a term without `credit_unused`, never gives back.
     """
     items = [_item(key, entry, billed.get(key)) for key, entry in owed.items()]
@@ -269,7 +269,7 @@ def _item(key: LineKey, entry: Owed, billed: int | None) -> LineItem:
 
 def _is_due(item: LineItem, no_credit: Collection[str]) -> bool:
     if item.kind is LineKind.CHARGE:
-        return True
+        return item.minor != 0 or item.owed is None or any(part.fraction for part in item.owed.parts)
     if item.minor >= 0:
         return item.minor > 0
     return item.key.rule_id not in no_credit and (item.owed is None or item.owed.credit_unused)

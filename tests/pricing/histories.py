@@ -1,5 +1,6 @@
 """Random subscriptions: lives made of starts, changes, pauses and cancellations, with usage that keeps being corrected."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -68,28 +69,28 @@ models: st.SearchStrategy[PriceModel] = st.one_of(
 
 
 @st.composite
-def rules(draw: st.DrawFn, name: str) -> Rule:
-    kind = draw(st.sampled_from(Kind))
+def rules(draw: st.DrawFn, name: str, kinds: Sequence[Kind], policies: Sequence[Proration]) -> Rule:
+    kind = draw(st.sampled_from(kinds))
     timing = draw(st.sampled_from(Timing)) if kind is Kind.RECURRING else Timing.IN_ARREARS
-    return Rule(name, name, kind, timing, draw(models), "calls" if kind is Kind.USAGE else None, draw(st.sampled_from(Proration)))
+    return Rule(name, name, kind, timing, draw(models), "calls" if kind is Kind.USAGE else None, draw(st.sampled_from(policies)))
 
 
 PLANS = ("starter", "pro", "trial")
+Catalogue = dict[str, tuple[Rule, ...]]
 
 
 @st.composite
-def catalogues(draw: st.DrawFn) -> dict[str, tuple[Rule, ...]]:
+def catalogues(draw: st.DrawFn, kinds: Sequence[Kind] = tuple(Kind), policies: Sequence[Proration] = tuple(Proration)) -> Catalogue:
     """Three plans; they share a rule, so that a change of plan also continues one, and the trial has none."""
-    shared = draw(rules("shared"))
-    starter = (shared, draw(rules("starter.a")), draw(rules("starter.b")))
-    return {"starter": starter, "pro": (shared, draw(rules("pro.a"))), "trial": ()}
+    shared, a, b, pro = (draw(rules(name, kinds, policies)) for name in ("shared", "starter.a", "starter.b", "pro.a"))
+    return {"starter": (shared, a, b), "pro": (shared, pro), "trial": ()}
 
 
 @dataclass
 class Life:
     """A subscription as its owner changes it, and what its invoice runs have billed."""
 
-    catalogue: dict[str, tuple[Rule, ...]]
+    catalogue: Catalogue
     terms: list[Term]
     usage_by_month: dict[int, Decimal]
     billed: dict[LineKey, int]

@@ -22,13 +22,14 @@ def local(period: Period, timezone: str) -> tuple[str, str]:
     return period.start.astimezone(zone).isoformat(), period.end.astimezone(zone).isoformat()
 
 
-@pytest.mark.parametrize("day", [28, 29, 30, 31])
-def test_an_anchor_day_is_clamped_to_short_months_and_comes_back(day: int) -> None:
-    anchor = Anchor(Interval.MONTH, 1, date(2023, 1, day), "UTC")
-    for n in range(120):
-        boundary = anchor.boundary(n)
-        assert boundary.day == min(day, monthrange(boundary.year, boundary.month)[1])
-        assert (boundary.year * 12 + boundary.month) == 2023 * 12 + 1 + n
+@pytest.mark.parametrize(("interval", "months"), [(Interval.MONTH, 1), (Interval.QUARTER, 3), (Interval.HALF_YEAR, 6), (Interval.YEAR, 12)])
+def test_every_anchor_day_is_clamped_to_short_months_and_comes_back(interval: Interval, months: int) -> None:
+    for day in range(1, 32):
+        anchors = [Anchor(interval, 1, date(2023, 1, day), "UTC"), Anchor(interval, 1, date(2023, 1, 28), "UTC", month_day=day)]
+        for n in range(120 // months):
+            year, month = 2023 + n * months // 12, n * months % 12 + 1
+            expected = date(year, month, min(day, monthrange(year, month)[1]))
+            assert [anchor.boundary(n).date() for anchor in anchors] == [expected, expected]
 
 
 def test_a_leap_day_anniversary() -> None:

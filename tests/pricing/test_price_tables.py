@@ -1,8 +1,11 @@
 """What a quantity costs under each model, at and around every bound."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.pricing.price import QuantityError, explain, price
 from core.pricing.rules import MODEL_NAMES, RuleError, parse_model, to_json
@@ -118,6 +121,28 @@ def test_a_wrong_model_names_the_value_that_is_wrong(data: dict[str, object], po
         parse_model(data)
     assert caught.value.pointer == pointer
     assert caught.value.detail
+
+
+keys = st.sampled_from(
+    ["model", "tiers", "up_to", "unit_price", "flat_fee", "flat_price", "package_size", "package_price", "rounding", "x"]
+)
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from([*MODEL_NAMES, "1", "0.5", "1e9", "up"])
+)
+json_values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5), max_leaves=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(keys, json_values, max_size=6), st.sampled_from(MODEL_NAMES))
+def test_whatever_is_sent_is_a_model_or_a_pointed_error(data: dict[str, Any], name: str) -> None:
+    try:
+        model = parse_model({"model": name} | data)
+    except RuleError as error:
+        pointer = error.pointer
+    else:
+        assert parse_model(to_json(model)) == model
+        pointer = "/"
+    assert pointer == "" or pointer.startswith("/")
 
 
 def test_every_model_name_is_covered_by_the_table() -> None:

@@ -25,10 +25,10 @@ from core.pricing.rules import (
 from core.pricing.tax import tax_minor, totals
 from core.pricing.timeline import Kind, open_segments, segments
 from tests.pricing import oracle
-from tests.pricing.histories import START, Life, lives, models, moments, play, quantities
+from tests.pricing.histories import PLANS, START, Catalogue, Life, catalogues, lives, models, moments, play, quantities
 
 END = START + timedelta(days=800)
-many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
@@ -78,6 +78,27 @@ def test_the_kernel_agrees_with_exact_fractions_month_by_month(story: tuple[Life
             if amount is not None:
                 expected[rule.id, start] = oracle.minor(amount, 2)
     assert {(key.rule_id, key.cycle_start): entry.minor for key, entry in life.owed(as_of).items()} == expected
+
+
+@many
+@given(
+    catalogues([Kind.RECURRING], [Proration.DAYS]),
+    st.integers(1, 30),
+    st.lists(st.tuples(st.integers(0, 1439), st.sampled_from(PLANS)), max_size=8),
+)
+def test_changes_of_mind_within_one_day_cost_nothing(catalogue: Catalogue, day: int, changes: list[tuple[int, str]]) -> None:
+    changed, steady = Life(catalogue, [], {}, {}), Life(catalogue, [], {}, {})
+    for life in (changed, steady):
+        life.begin(START, "starter", Decimal(3))
+        life.run(START)
+    morning = START + timedelta(days=day)
+    for minute, plan in [*sorted(changes), (1439, "starter")]:
+        changed.begin(morning + timedelta(minutes=minute), plan, Decimal(3))
+        changed.run(morning + timedelta(minutes=minute))
+    for life in (changed, steady):
+        life.end(START + timedelta(days=31))
+        life.run(END)
+    assert {key: minor for key, minor in changed.billed.items() if minor} == {key: minor for key, minor in steady.billed.items() if minor}
 
 
 @many

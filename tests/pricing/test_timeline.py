@@ -91,6 +91,14 @@ def test_a_plan_change_at_the_very_start_of_a_cycle_gives_back_all_of_it() -> No
     assert books.run(changed, at(6, 1)) == {"pro.base": 20000, "r1": -10000}
 
 
+def test_a_plan_tried_for_an_hour_leaves_no_line_when_days_are_billed() -> None:
+    starter, pro = replace(STARTER, prorate=Proration.DAYS), replace(PRO, prorate=Proration.DAYS)
+    books = Books()
+    books.run([term("a", at(6, 1), None, starter)], at(6, 1))
+    back = [term("a", at(6, 1), at(6, 9, 10), starter), term("b", at(6, 9, 10), at(6, 9, 11), pro), term("c", at(6, 9, 11), None, starter)]
+    assert books.run(back, at(6, 9, 11)) == {}
+
+
 def test_seats_added_in_the_middle_cost_their_part() -> None:
     books = Books()
     assert books.run([term("a", at(6, 1), None, SEATS, quantity=2)], at(6, 1)) == {"seats": 6000}
