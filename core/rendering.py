@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import date as calendar_date
 from datetime import datetime, time, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ MINUS = "\u2212"
 PRICE_PLACES_MAX = 12
 PRICE_SHOWN_MIN = Decimal("0.01")
 PRICE_PLACES_READABLE = 2
+AVERAGE_STEP = Decimal("0.0001")
 QUANTITY_PLACES_MAX = 12
 
 
@@ -88,6 +89,12 @@ def unit_price(
     pattern = _currency_pattern(locale, places) if symbol else parse_pattern("#,##0" + ("." + "0" * places if places else ""))
     text = _typographic(pattern, shown, currency if symbol else None, locale)
     return f"{text} {per_units(scale, unit, locale)}".rstrip() if per else text
+
+
+def average_price(amount: Decimal, quantity: Decimal, currency: str, locale: str = LOCALE, *, scale: int = 1) -> str:
+    """What `scale` units cost on average, for reading only: rounded half up to four places ("€3.5970")."""
+    shown = (amount * scale / quantity).quantize(AVERAGE_STEP, ROUND_HALF_UP)
+    return _typographic(_currency_pattern(locale, -int(AVERAGE_STEP.as_tuple().exponent)), shown, currency, locale)
 
 
 def percent(ratio: Decimal, locale: str = LOCALE, *, places: int = 1) -> str:
@@ -191,6 +198,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
         quantity,
         unit_price,
         price_scale,
+        average_price,
         per_units,
         percent,
         rate,

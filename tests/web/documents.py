@@ -44,8 +44,7 @@ def invoice() -> InvoiceDocument:
             "DE314159267",
             (
                 "Managing director Dr. Ines Vogt",
-                "Amtsgericht Charlottenburg",
-                "HRB 231846 B",
+                "Amtsgericht Charlottenburg HRB 231846 B",
                 "billing@northlight.example",
                 "+49 30 5557 0140",
             ),

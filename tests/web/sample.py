@@ -30,7 +30,7 @@ def tokens(
         f"/usage?metric={code}",
         tiers,
         "Each unit costs what its own tier says; the parts are added up.",
-        "average €3.5970 per 1 M",
+        "rounded once, half up, to the cent",
         csv_href=f"/lines/{code}.csv",
     )
 

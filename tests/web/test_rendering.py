@@ -122,3 +122,8 @@ def test_stored_instants_need_an_offset() -> None:
     assert rendering.instant("2026-11-24T05:00:00+00:00").tzinfo is not None
     with pytest.raises(ValueError, match="offset"):
         rendering.instant("2026-11-24T05:00:00")
+
+
+def test_an_average_is_for_reading_and_says_four_places() -> None:
+    assert rendering.average_price(D("869.73792"), D(241_793_100), "EUR", scale=1_000_000) == "€3.5970"
+    assert rendering.average_price(D("10"), D(3), "EUR") == "€3.3333"
