@@ -46,7 +46,7 @@ class InvoiceIn(Input):
     subscription_id: uuid.UUID | None = None
     line_items: Annotated[list[LineItemIn], Meta(max_length=200)] = field(default_factory=list)
     po_number: ShortText | None = None
-    memo: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$")] | None = None
+    memo: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] | None = None
 
 
 class VoidIn(Input):

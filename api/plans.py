@@ -32,7 +32,7 @@ PriceDocument = Annotated[
             "of that model. See the documentation of pricing models."
         ),
         examples=[{"metric": "requests", "model": "package", "package_size": "1000", "package_price": "0.40"}],
-        extra_json_schema={"required": ["model"], "properties": {"model": {"type": "string"}, "metric": {"type": "string"}}},
+        extra_json_schema={"required": ["model"], "properties": {"model": {"type": "string"}, "metric": {"type": ["string", "null"]}}},
     ),
 ]
 

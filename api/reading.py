@@ -94,6 +94,8 @@ def query(arguments: Iterable[tuple[str, list[str]]], wanted: type[T]) -> T:
     for name, given in arguments:
         if len(given) > 1:
             faults.append(FieldError(f"/{_escaped(name)}", "This parameter is given more than once."))
+        elif given[0].lower() == "null":  # msgspec would read it as "not given" and drop a filter
+            faults.append(FieldError(f"/{_escaped(name)}", "Leave the parameter out instead."))
         elif problem := _text_problem(given[0]):
             faults.append(FieldError(f"/{_escaped(name)}", problem))
         else:

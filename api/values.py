@@ -21,7 +21,7 @@ from core.money import CURRENCIES, format_decimal
 Currency = Annotated[str, Meta(description="ISO 4217 code.", extra_json_schema={"enum": sorted(CURRENCIES)}, examples=["EUR"])]
 Timezone = Annotated[str, Meta(description="IANA time zone.", extra_json_schema={"enum": sorted(timezones())}, examples=["Europe/Berlin"])]
 Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}$", max_length=100, examples=["input_tokens"])]
-_SIGNS = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff"
+_SIGNS = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
 LINE_PATTERN = rf"^[^\s{_SIGNS}]([^{_SIGNS}]*[^\s{_SIGNS}])?$"
 """A line of printable text that neither begins nor ends with a space."""
 Text = Annotated[str, Meta(pattern=LINE_PATTERN, min_length=1, max_length=255)]
