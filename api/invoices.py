@@ -146,7 +146,7 @@ def list_invoices(call: Call, query: InvoiceList) -> Page[InvoiceOut]:
         rows = queries.invoices(call.session, organization_id, status=status, before_id=before_id, limit=limit)
     else:
         rows = queries.all_invoices(call.session, status=status, before_id=before_id, limit=limit)
-    return page_of(rows, query.limit, lambda row: InvoiceOut(**_head(row)), lambda row: row.id)
+    return page_of(rows, query.limit, lambda row: InvoiceOut(**invoice_head(row)), lambda row: row.id)
 
 
 @endpoint("POST", "/billing/invoices", scope=Scope.BILLING_WRITE, tag=TAG, status=201)
@@ -211,6 +211,13 @@ def get_invoice_pdf(call: Call, invoice_id: uuid.UUID) -> Response:
             return Response(content, headers={"Content-Disposition": f'attachment; filename="{name}.pdf"'}, content_type=PDF)
 
 
+def invoice_head(row: Invoice) -> dict[str, Any]:
+    """The fields of InvoiceOut."""
+    plain = {name: getattr(row, name) for name in InvoiceOut.__struct_fields__ if hasattr(row, name)}
+    money = ("subtotal", "tax", "total", "credit_applied", "amount_paid", "amount_due")
+    return {**plain, **{name: amount(getattr(row, f"{name}_minor"), row.currency) for name in money}}
+
+
 def _written(call: Call, organization: Organization, lines: list[dict[str, str]], body: InvoiceIn) -> InvoiceDetail:
     if not lines:
         raise Invalid("The invoice has no lines.", errors=(FieldError("/line_items", "Give at least one line, or a subscription_id."),))
@@ -233,19 +240,13 @@ def _detail(call: Call, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> In
     call.session.flush()
     row = queries.invoice(call.session, organization_id, invoice_id)
     return InvoiceDetail(
-        **_head(row),
+        **invoice_head(row),
         lines=[_line(line, row.currency) for line in row.lines],
         taxes=[_tax(tax, row.currency) for tax in row.taxes],
         payments=[payment_out(paid) for paid in payments.transactions(call.session, organization_id, invoice_ids=[invoice_id])],
         seller=row.seller,
         buyer=row.buyer,
     )
-
-
-def _head(row: Invoice) -> dict[str, Any]:
-    plain = {name: getattr(row, name) for name in InvoiceOut.__struct_fields__ if hasattr(row, name)}
-    money = ("subtotal", "tax", "total", "credit_applied", "amount_paid", "amount_due")
-    return {**plain, **{name: amount(getattr(row, f"{name}_minor"), row.currency) for name in money}}
 
 
 def _line(row: InvoiceLine, currency: str) -> LineOut:

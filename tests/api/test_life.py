@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from tests.api.conftest import Api, organization_body, plan_body
 from tests.conftest import Clock
 
@@ -76,3 +78,38 @@ def test_an_organization_changes_only_what_is_named(api: Api) -> None:
     assert answer.status_code == 200
     kept = {name: value for name, value in customer.items() if name not in {"name", "tax_id", "tax_id_valid", "metadata", "updated_at"}}
     assert changed == {**changed, **kept, "name": "Renamed AG", "tax_id": None, "tax_id_valid": False, "metadata": {"a": "b"}}
+
+
+def test_a_plan_change_costs_exactly_what_its_quote_said(api: Api, clock: Clock) -> None:
+    api.made("/billing/plans", plan_body("starter"))
+    api.made("/billing/plans", plan_body("pro", base_price="200.00"))
+    api.made("/billing/organizations", organization_body(external_id="crm-1", tax_rate_percent="19", timezone="UTC"))
+    clock.at(datetime(2026, 6, 1, tzinfo=UTC))
+    started = api.made("/billing/subscriptions", {"organization_id": "crm-1", "plan": "starter", "billing_anchor": "calendar"})
+    path = f"/billing/subscriptions/{started['id']}/plan-change"
+    first = api.made("/billing/invoices", {"subscription_id": started["id"]})
+    api.made(f"/billing/invoices/{first['id']}/finalization", None)
+
+    clock.at(datetime(2026, 6, 16, tzinfo=UTC))
+    preview = api.made(path, {"plan": "pro", "preview": True})
+    assert [(line["code"], line["amount"]) for line in preview["quote"]["lines"]] == [("base", "-50.00"), ("base", "100.00")]
+    assert (preview["quote"]["subtotal"], preview["quote"]["tax"], preview["quote"]["total"]) == ("50.00", "9.50", "59.50")
+    assert preview["subscription"]["plan"]["code"] == "starter"
+
+    clock.advance(minutes=10)
+    body = {"quote_id": preview["quote"]["id"]}
+    done = api.post(path, body, key="change-1")
+    assert done.status_code == 200, done.text
+    assert (done.get_json()["invoice"]["total"], done.get_json()["subscription"]["plan"]["code"]) == ("59.50", "pro")
+    assert api.post(path, body, key="change-1").data == done.data
+    assert len(api.get("/billing/invoices", subscription_id=started["id"]).get_json()["data"]) == 2
+
+    late = api.made(path, {"plan": "starter", "preview": True})
+    clock.advance(minutes=16)
+    expired = api.post(path, {"quote_id": late["quote"]["id"]})
+    assert (expired.status_code, expired.get_json()["code"]) == (409, "quote_expired")
+
+    planned = api.made(path, {"plan": "starter", "when": "period_end"})
+    assert planned["subscription"]["scheduled_change"]["effective_at"] == "2026-07-01T00:00:00Z"
+    assert (planned["quote"]["total"], planned["invoice"]) == ("0.00", None)
+    assert api.call("DELETE", path).get_json()["scheduled_change"] is None
