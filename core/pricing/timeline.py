@@ -176,8 +176,9 @@ def due(
 ) -> list[LineItem]:
     """The lines of the next invoice: owed less billed, by key. Billing them and asking again gives none.
 
-    A line billed for the first time is kept at 0, unless it is for no time at all; later only differences are. What was billed and is no longer owed is given back,
-    unless its cycle began before `since` (closed). A rule in `no_credit`, or a term without `credit_unused`, never gives back.
+    A line billed for the first time is kept at 0, unless it is for no time at all; later only differences are. What was billed and is
+    no longer owed is given back, unless its cycle began before `since` (closed). A rule in `no_credit`, or a term without
+    `credit_unused`, never gives back.
     """
     items = [_item(key, entry, billed.get(key)) for key, entry in owed.items()]
     items += [

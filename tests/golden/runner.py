@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.golden import aggregations, billing_periods, charge_models, dunning, invoice_totals, proration, taxes_currency
+from tests.golden import aggregations, billing_periods, charge_models, credits_wallets, dunning, invoice_totals, proration, taxes_currency
 from tests.golden.compare import Unsupported, same
 from tests.golden.declined import declined
 
@@ -16,6 +16,7 @@ ADAPTERS: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
     "aggregations": aggregations.answer,
     "billing_periods": billing_periods.answer,
     "charge_models": charge_models.answer,
+    "credits_wallets": credits_wallets.answer,
     "dunning": dunning.answer,
     "invoice_totals": invoice_totals.answer,
     "proration": proration.answer,

@@ -18,6 +18,7 @@ FLOORS = {
     "aggregations.json": 37,
     "billing_periods.json": 174,
     "charge_models.json": 139,
+    "credits_wallets.json": 16,
     "dunning.json": 2,
     "invoice_totals.json": 40,
     "proration.json": 109,
