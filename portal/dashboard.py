@@ -2,15 +2,155 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
+from flask import g, url_for
 from werkzeug.wrappers import Response
 
+from core import clock
+from core.analytics import spend as analytics
+from core.db import db
+from core.invoicing import account_credits, listing, preview
+from core.invoicing.preview import SoFar
+from core.invoicing.statements import Line
+from core.invoicing.usage_cost import UsageCost, open_minor, usage_costs
+from core.metering import queries as metering
+from core.money import round_ratio, to_decimal
+from core.payments import queries as payments
+from core.subscriptions.models import Subscription, SubscriptionStatus
+from core.subscriptions.queries import current_subscription
 from portal import blueprint
-from web.auth import requires
+from portal.account import billed_metrics, my_subscriptions, timelines_of
+from portal.attention import Problems, problems
+from portal.spend import Spend, day_chart, spend_of
+from web.auth import may, requires
+from web.charts import bar_chart
+from web.downloads import csv_file
 from web.htmx import page
+
+LOOK_BACK = timedelta(days=91)
+LEGEND = (("s1", "Usage per day"), ("hatched", "Today so far"), ("dashed", "Forecast, with range"))
 
 
 @blueprint.get("/")
 @requires("overview.view")
 def overview() -> Response:
-    """The whole page."""
-    return page("portal/overview/index.html", current="overview")
+    """The whole page; without a plan, how to begin."""
+    subscription = current_subscription(db.session(), g.organization.id)
+    if subscription is None:
+        return page("portal/overview/new.html", current="overview", problems=_problems(None))
+    spend = _spend(subscription)
+    return page(
+        "portal/overview/index.html",
+        current="overview",
+        spend=spend,
+        subscription=subscription,
+        problems=_problems(subscription),
+        credits=account_credits.balance(db.session(), g.organization.id),
+        method=payments.default_method(db.session(), g.organization.id),
+        ended=subscription.status == SubscriptionStatus.CANCELED,
+        expected_total=_with_tax(spend),
+        svg=bar_chart(day_chart(spend.days, spend.today_minor, spend.currency)),
+        legend=LEGEND,
+    )
+
+
+@blueprint.get("/spend")
+@requires("overview.view")
+def spend() -> Response:
+    """The headline figures alone, fetched every half minute while somebody looks."""
+    subscription = current_subscription(db.session(), g.organization.id)
+    if subscription is None:
+        return page("portal/overview/new.html", current="overview", problems=_problems(None))
+    return page("portal/overview/spend.html", partial="portal/overview/_spend.html", current="overview", spend=_spend(subscription))
+
+
+@blueprint.get("/statement.csv")
+@requires("usage.export")
+def statement_csv() -> Response:
+    """The statement so far as a file. It is not an invoice, and its name says so."""
+    subscription = current_subscription(db.session(), g.organization.id)
+    head = ("charge", "code", "from", "to", "quantity", "unit", "net", "currency")
+    if subscription is None:
+        return csv_file("statement-so-far-not-an-invoice", head, ())
+    found = _so_far(subscription)
+    currency = g.organization.currency
+    rows: list[tuple[object, ...]] = [
+        (
+            line.name,
+            line.code,
+            line.window_start,
+            line.window_end,
+            line.quantity,
+            line.unit,
+            to_decimal(line.amount_minor, currency),
+            currency,
+        )
+        for line in found.lines
+    ]
+    sums = [("Net", found.net_minor), ("Tax", found.tax_minor), ("Total so far", found.total_minor)]
+    rows.extend((label, "", None, None, None, "", to_decimal(minor, currency), currency) for label, minor in sums)
+    return csv_file("statement-so-far-not-an-invoice", head, rows)
+
+
+def _so_far(subscription: Subscription) -> SoFar:
+    now = clock.now(g.organization)
+    return preview.so_far(db.session(), g.organization.id, subscription.id, as_of=now, href=_usage_href)
+
+
+def _spend(subscription: Subscription) -> Spend:
+    now = clock.now(g.organization)
+    found = _so_far(subscription)
+    fresh = metering.freshness(db.session(), g.organization.id, at=clock.now())
+    ahead = analytics.forecast(db.session(), g.organization.id, subscription.id, as_of=now)
+    reached = open_minor(db.session(), g.organization.id, timelines_of([subscription]), None, currency=g.organization.currency, as_of=now)
+    spend = spend_of(found, fresh, _days(found), ahead, reached, organization=g.organization, now=now)
+    return replace(spend, statement=replace(found.statement, compare_label=spend.days_before if found.statement.compare_label else ""))
+
+
+def _with_tax(spend: Spend) -> int:
+    """The forecast with tax at the rate of the statement so far, minor units."""
+    net, tax = spend.so_far.net_minor, spend.so_far.tax_minor
+    expected = spend.forecast.expected_minor if spend.forecast else net
+    return expected + (round_ratio(expected * tax, net) if net else 0)
+
+
+def _days(found: SoFar) -> list[UsageCost]:
+    """Every metric by day, from a quarter back to now: the running period and what the forecast looks at."""
+    metrics, now, organization = billed_metrics(), clock.now(g.organization), g.organization
+    if not metrics or found.period is None:
+        return []
+    return usage_costs(
+        db.session(),
+        organization.id,
+        timelines_of(my_subscriptions()),
+        metric_codes=[metric.code for metric in metrics],
+        currency=organization.currency,
+        start=min(found.period.start, now - LOOK_BACK),
+        end=now,
+        timezone=organization.timezone,
+        granularity="day",
+    )
+
+
+def _usage_href(line: Line) -> str | None:
+    metric = next((metric for metric in billed_metrics() if metric.id == line.metric_id), None)
+    return url_for("portal.usage", metric=metric.code) if metric else None
+
+
+def _problems(subscription: Subscription | None) -> Problems:
+    """What needs somebody's attention, worst first."""
+    now, session = clock.now(g.organization), db.session()
+    due = listing.open_invoices(session, g.organization.id)
+    last = payments.transactions(session, g.organization.id, invoice_ids=[row.id for row in due]) if due else []
+    rejected = metering.rejection_counts(session, g.organization.id, since=clock.now() - timedelta(days=1)) if may("events.view") else {}
+    return problems(
+        due,
+        last,
+        payments.all_methods(session, g.organization.id),
+        rejected,
+        subscription,
+        now=now,
+        organization=g.organization,
+    )

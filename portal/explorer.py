@@ -48,6 +48,7 @@ class Question:
     first: str
     last: str
     errors: Mapping[str, str]
+    now: datetime
 
     def earlier(self, previous: Period | None) -> tuple[datetime, datetime] | None:
         """The range to compare with, of the same length: the period before, or the same days a year earlier."""
@@ -97,6 +98,7 @@ def read(
         start.astimezone(local).date().isoformat(),
         (end - timedelta(microseconds=1)).astimezone(local).date().isoformat(),
         errors,
+        now,
     )
 
 
@@ -108,7 +110,6 @@ class Answer:
     cost: UsageCost
     before: UsageCost | None
     names: tuple[str, ...]
-    now: datetime
 
     @property
     def by_cost(self) -> bool:
@@ -148,6 +149,17 @@ class Answer:
         found = [(name, self.group_total(name), self.group_total(name, self.before)) for name in self.names]
         return sorted(found, key=lambda item: -abs(item[1] - item[2]))[:5]
 
+    @property
+    def days(self) -> str:
+        """The days shown."""
+        return days(self.question.start, self.question.end, self.question.zone)
+
+    @property
+    def days_before(self) -> str:
+        """The days compared with."""
+        rows = self.before.buckets if self.before else ()
+        return days(rows[0].start, rows[-1].end, self.question.zone) if rows else ""
+
     def label(self, at: datetime) -> str:
         """A row's name: "Sun 22 Nov", "22 Nov, 14:00", "Week of 16 Nov", "November 2026"."""
         local = at.astimezone(ZoneInfo(self.question.zone))
@@ -163,14 +175,14 @@ class Answer:
 
     def is_partial(self, row: Cost) -> bool:
         """Whether the row is still running."""
-        return row.end >= self.now
+        return row.end >= self.question.now
 
     def chart(self) -> Chart:
         """Bars per bucket, stacked by group; without groups the range compared with stands behind as outlines."""
         earlier = self.before.buckets if self.before and not self.names else ()
         bars = tuple(self._bar(row, i, earlier) for i, row in enumerate(self.cost.buckets))
         currency = self.cost.currency
-        span = rendering.period(self.question.start, self.question.end, self.question.zone)
+        span = days(self.question.start, self.question.end, self.question.zone)
         what = f"{self.cost.metric.name}, {self.question.measure} per {self.question.granularity}, {span}"
         sentence = f"{what}, total {self.text(self.total)}. The table below has every number."
         money = self.by_cost
@@ -228,6 +240,12 @@ def largest(cost: UsageCost, measure: str) -> tuple[str, ...]:
             sums[name or NONE] = sums.get(name or NONE, Decimal(0)) + (Decimal(minor) if measure == "cost" else quantity)
     names = sorted(sums, key=lambda name: (-sums[name], name))
     return tuple(names) if len(names) <= NAMED_GROUPS else (*names[:NAMED_GROUPS], OTHER)
+
+
+def days(start: datetime, end: datetime, zone: str) -> str:
+    """The local days a range touches, the running one included: "1–22 Nov 2026"."""
+    last = (end - timedelta(microseconds=1)).astimezone(ZoneInfo(zone)).date()
+    return rendering.period(begins(start.astimezone(ZoneInfo(zone)).date(), zone), ends(last, zone), zone)
 
 
 def short(value: Decimal) -> str:

@@ -136,9 +136,10 @@ class Standing:
             return "" if self.default or self.live else "There is no payment method to charge."
         if self.default is None:
             return "There is no payment method to charge."
-        when = max(self.invoice.next_collect_at, self.now)
-        again = "again " if self.failed else ""
-        return f"We charge {method_name(self.default)} {again}on {rendering.datetime_tz(when, self.zone)}."
+        again = " again" if self.failed else ""
+        if self.invoice.next_collect_at <= self.now:
+            return f"We charge {method_name(self.default)}{again} within minutes."
+        return f"We charge {method_name(self.default)}{again} on {rendering.datetime_tz(self.invoice.next_collect_at, self.zone)}."
 
     def timeline(self, mails: Sequence[tuple[str, datetime]] = ()) -> list[dict[str, str]]:
         """What happened, newest first, below what is planned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -160,7 +161,7 @@ def invoice_line(number: str, line_id: UUID) -> Response:
     found = _invoice(number)
     line = _line(found, line_id)
     shown = statements.of_invoice(found, href=lambda item: str(item.id))
-    row = next(row for group in shown.groups for row in group.rows if row.href == str(line_id))
+    row = next(replace(row, href=None) for group in shown.groups for row in group.rows if row.href == str(line_id))
     days = line_days(db.session(), line, timezone=found.timezone, currency=found.currency)
     sample = None
     if days is not None and may("events.view") and line.window_start and line.window_end:

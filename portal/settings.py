@@ -15,6 +15,7 @@ from core.identity import organizations, permissions, queries
 from core.identity.models import Role
 from core.tax import assess, numbers, rates
 from portal import blueprint
+from web.audit_view import changes
 from web import pagination
 from web.auth import requires
 from web.downloads import csv_file
@@ -113,6 +114,7 @@ def audit_trail() -> Response:
         current="settings",
         tab="audit",
         rows=found,
+        changes={row.id: changes(row.data, g.organization.currency) for row in found.rows},
         subjects=SUBJECTS,
         subject=request.args.get("subject", ""),
         announce=f"{len(found.rows)} entries",

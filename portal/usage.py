@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from core import clock
 from core.db import db
-from core.invoicing.usage_cost import UsageCost, billed_minor, open_minor, usage_cost
+from core.invoicing.usage_cost import UsageCost, billed_minor, open_minor, usage_costs
 from core.metering import queries as metering
 from core.money import to_decimal
 from portal import blueprint, explorer
@@ -32,7 +32,7 @@ def usage() -> Response:
     fresh = metering.freshness(db.session(), g.organization.id, at=clock.now())
     return page(
         "portal/usage/index.html",
-        partial="portal/usage/_result.html",
+        partial="portal/usage/_explorer.html",
         status=422 if question.errors else 200,
         current="usage",
         errors=dict(question.errors),
@@ -93,28 +93,27 @@ def _question() -> Question | None:
 
 
 def _answer(question: Question) -> Answer:
-    now = clock.now(g.organization)
     rows = my_subscriptions()
     timelines = timelines_of(rows)
 
     def ask(start: datetime, end: datetime) -> UsageCost:
-        return usage_cost(
+        return usage_costs(
             db.session(),
             g.organization.id,
             timelines,
-            metric_code=question.metric.code,
+            metric_codes=[question.metric.code],
             currency=g.organization.currency,
             start=start,
             end=end,
             timezone=question.zone,
             granularity=question.granularity,
             group_by=question.group_by or None,
-        )
+        )[0]
 
     cost = ask(question.start, question.end)
     earlier = question.earlier(periods(rows, question.start)[1] if question.period in ("this", "previous") else None)
     names = explorer.largest(cost, question.measure) if question.group_by else ()
-    return Answer(question, cost, ask(*earlier) if earlier and earlier[0] < earlier[1] else None, names, now)
+    return Answer(question, cost, ask(*earlier) if earlier and earlier[0] < earlier[1] else None, names)
 
 
 def _line(answer: Answer) -> dict[str, object] | None:
@@ -123,8 +122,9 @@ def _line(answer: Answer) -> dict[str, object] | None:
         return None
     rows, cost = my_subscriptions(), answer.cost
     if answer.question.period == "this":
-        now = clock.now(g.organization)
-        minor = open_minor(db.session(), g.organization.id, timelines_of(rows), cost.keys, currency=cost.currency, as_of=now)
+        minor = open_minor(
+            db.session(), g.organization.id, timelines_of(rows), cost.keys, currency=cost.currency, as_of=answer.question.now
+        )
         return {"name": f"statement line “{cost.metric.name}”", "minor": minor, "href": url_for("portal.overview") + "#statement"}
     billed = billed_minor(db.session(), [row.id for row in rows], cost.keys)
     return None if billed is None else {"name": f"invoice line “{cost.metric.name}”", "minor": billed, "href": url_for("portal.invoices")}

@@ -59,22 +59,22 @@ class UsageCost:
     whole: bool
 
 
-def usage_cost(
+def usage_costs(
     session: Session,
     organization_id: uuid.UUID,
     timelines: Mapping[uuid.UUID, Sequence[Term]],
     *,
-    metric_code: str,
+    metric_codes: Sequence[str],
     currency: str,
     start: datetime,
     end: datetime,
     timezone: str,
     granularity: str,
     group_by: str | None = None,
-) -> UsageCost:
-    """Usage and cost of one metric in [start, end) under the organization's `timelines` (subscription id to terms).
+) -> list[UsageCost]:
+    """Usage and cost of metrics in [start, end) under the organization's `timelines` (subscription id to terms), in order of code.
 
-    A handful of statements whatever the number of buckets. Raises Invalid for an unknown metric and for a range that is too long.
+    A handful of statements whatever the number of metrics and buckets. Raises Invalid for an unknown metric or too long a range.
     """
     found = summary(
         session,
@@ -83,16 +83,23 @@ def usage_cost(
         end=end,
         timezone=timezone,
         granularity=granularity,
-        metric_codes=[metric_code],
+        metric_codes=metric_codes,
         group_by=group_by,
-    )[0]
-    lines = _lines(timelines, str(found.metric.id), start, end)
-    edges = sorted({start, end, *(bucket.start for bucket in found.buckets)})
-    rises = _rises(session, organization_id, found.metric, lines, edges, end, currency)
-    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
-    begins = [min(segment.window.start for segment in line) for line in lines.values()]
-    whole = bool(lines) and min(begins) >= start
-    return UsageCost(found.metric, currency, found.total, sum(b.minor for b in buckets), buckets, tuple(lines), whole)
+    )
+    edges = sorted({start, end, *(bucket.start for metric in found for bucket in metric.buckets)})
+    lines = [_lines(timelines, str(one.metric.id), start, end) for one in found]
+    cuts = [_cuts(one.metric, line, edges, end) for one, line in zip(found, lines, strict=True)]
+    wanted = {(organization_id, one.metric.id, *span) for one, cut in zip(found, cuts, strict=True) for span in cut.asked}
+    usage = metering.usage_sums(session, wanted) if wanted else {}
+    costs = []
+    for one, line, cut in zip(found, lines, cuts, strict=True):
+        known = {(a, b): usage[organization_id, one.metric.id, a, b] for a, b in cut.asked}
+        rises = _rises(line, cut, known, edges, currency)
+        buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in one.buckets)
+        begins = [min(segment.window.start for segment in windows) for windows in line.values()]
+        whole = bool(line) and min(begins) >= start
+        costs.append(UsageCost(one.metric, currency, one.total, sum(b.minor for b in buckets), buckets, tuple(line), whole))
+    return costs
 
 
 def billed_minor(session: Session, subscription_ids: Sequence[uuid.UUID], keys: Sequence[LineKey]) -> int | None:
@@ -108,14 +115,14 @@ def open_minor(
     session: Session,
     organization_id: uuid.UUID,
     timelines: Mapping[uuid.UUID, Sequence[Term]],
-    keys: Collection[LineKey],
+    keys: Collection[LineKey] | None,
     *,
     currency: str,
     as_of: datetime,
 ) -> int:
-    """What the running lines `keys` amount to at `as_of`, minor units, rated as the statement so far is."""
+    """What the running lines `keys` (None: all, recurring prices too) amount to at `as_of`, minor units."""
     subjects = [Subject(subscription_id, organization_id, currency, tuple(terms), as_of) for subscription_id, terms in timelines.items()]
-    owing = owe(session, subjects, lambda subject: [s for s in open_segments(subject.terms, as_of=as_of) if s.key in keys])
+    owing = owe(session, subjects, lambda subject: [s for s in open_segments(subject.terms, as_of=as_of) if keys is None or s.key in keys])
     return sum(entry.minor for lines in owing for entry in lines.values())
 
 
@@ -138,7 +145,10 @@ def line_days(session: Session, line: InvoiceLine, *, timezone: str, currency: s
         session, line.organization_id, start=start, end=end, timezone=timezone, granularity=granularity, metric_codes=[metric.code]
     )[0]
     edges = sorted({start, end, *(bucket.start for bucket in found.buckets)})
-    rises = _rises(session, line.organization_id, metric, {key: cuts}, edges, end, currency)
+    cut = _cuts(metric, {key: cuts}, edges, end)
+    owner = line.organization_id
+    usage = metering.usage_sums(session, [(owner, metric.id, *span) for span in cut.asked])
+    rises = _rises({key: cuts}, cut, {(a, b): usage[owner, metric.id, a, b] for a, b in cut.asked}, edges, currency)
     buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
     return UsageCost(metric, currency, found.total, sum(bucket.minor for bucket in buckets), buckets, (key,), True)
 
@@ -155,43 +165,47 @@ def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start:
     return {key: sorted(line, key=lambda segment: segment.window.start) for key, line in kept.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Where each window is cut by the buckets, and the spans asked for: the pieces where they add up, else from the start."""
+
+    additive: bool
+    points: Mapping[Period, Sequence[datetime]]
+    asked: frozenset[tuple[datetime, datetime]]
+
+
+def _cuts(metric: Metric, lines: Mapping[LineKey, Sequence[Segment]], edges: Sequence[datetime], end: datetime) -> _Cuts:
+    windows = [segment.window for line in lines.values() for segment in line if segment.window.start < end]
+    points = {}
+    for window in windows:
+        until = min(window.end, end)
+        points[window] = [window.start, *(edge for edge in edges if window.start < edge < until), until]
+    additive = metric.aggregation in ADDITIVE
+    asked = {(a if additive else cut[0], b) for cut in points.values() for a, b in pairwise(cut)}
+    return _Cuts(additive, points, frozenset(asked))
+
+
 def _rises(
-    session: Session,
-    organization_id: uuid.UUID,
-    metric: Metric,
     lines: Mapping[LineKey, Sequence[Segment]],
+    cut: _Cuts,
+    usage: Mapping[tuple[datetime, datetime], Decimal],
     edges: Sequence[datetime],
-    end: datetime,
     currency: str,
 ) -> dict[datetime, int]:
     """By bucket start, how much the lines rose in the bucket, minor units."""
-    additive = metric.aggregation in ADDITIVE
-    cuts = {id(s): _cuts(s, edges, end) for line in lines.values() for s in line if s.window.start < end}
-    wanted: set[metering.Wanted] = set()
-    for points in cuts.values():
-        since = points[:-1] if additive else [points[0]] * (len(points) - 1)
-        wanted |= {(organization_id, metric.id, a, b) for a, b in zip(since, points[1:], strict=True)}
-    usage = metering.usage_sums(session, wanted) if wanted else {}
     rises = dict.fromkeys(edges, 0)
     for line in lines.values():
         earlier, before = Decimal(0), _rounded(line[0], Decimal(0), currency)
         rises[_bucket_of(edges, line[0].window.start)] += before
-        for segment in (s for s in line if id(s) in cuts):
-            points, running = cuts[id(segment)], Decimal(0)
+        for segment in (found for found in line if found.window in cut.points):
+            points, running = cut.points[segment.window], Decimal(0)
             for at, until in pairwise(points):
-                asked = (organization_id, metric.id, at if additive else points[0], until)
-                running = running + usage[asked] if additive else usage[asked]
+                running = running + usage[at, until] if cut.additive else usage[points[0], until]
                 after = _rounded(segment, earlier + running, currency)
                 rises[_bucket_of(edges, at)] += after - before
                 before = after
             earlier += running
     return rises
-
-
-def _cuts(segment: Segment, edges: Sequence[datetime], end: datetime) -> list[datetime]:
-    window = segment.window
-    until = min(window.end, end)
-    return [window.start, *(edge for edge in edges if window.start < edge < until), until]
 
 
 def _bucket_of(edges: Sequence[datetime], at: datetime) -> datetime:
