@@ -98,7 +98,7 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
     match model:
         case PerUnit():
             return quantity * model.unit_price
-        case Graduated():
+        case Graduated() | GraduatedPercentage():
             return _graduated(model.tiers, quantity)
         case Volume():
             tier = model.tiers[tier_index(model.tiers, quantity)]
@@ -109,8 +109,6 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
             return model.flat_price
         case Stairstep():
             return model.tiers[tier_index(model.tiers, quantity)].flat_fee
-        case GraduatedPercentage():
-            return _graduated(model.tiers, quantity)
         case GraduatedBlocks():
             return sum((step.amount for step in _block_steps(model.tiers, quantity)), _ZERO)
         case VolumeBlocks():
@@ -212,16 +210,10 @@ def _tier_steps(tiers: tuple[Tier | RateTier, ...], quantity: Decimal) -> list[S
 
 
 def _block_steps(tiers: tuple[BlockTier, ...], quantity: Decimal) -> list[Step]:
-    return [_block_step(i, tiers, units, lower) for i, lower, units in walk(tiers, quantity)]
+    return [_block_step(i, tiers, units, lower) for i, lower, units in _reached(tiers, quantity)]
 
 
-def _block_step(i: int, tiers: tuple[BlockTier, ...], units: Decimal, lower: Decimal) -> Step:
-    tier = tiers[i]
-    label = f"{_label(i)}, blocks of {tier.block_size:f}"
-    return _step(label, lower, tier.up_to, blocks(units, tier.block_size), tier.block_price, _ZERO)
-
-
-def walk(tiers: Sequence[AnyTier], quantity: Decimal) -> list[tuple[int, Decimal, Decimal]]:
+def _reached(tiers: tuple[BlockTier, ...], quantity: Decimal) -> list[tuple[int, Decimal, Decimal]]:
     """The tiers that a graduated `quantity` reaches, each as (position, lower bound, units in it); the first is always reached."""
     reached: list[tuple[int, Decimal, Decimal]] = []
     lower = _ZERO
@@ -231,6 +223,12 @@ def walk(tiers: Sequence[AnyTier], quantity: Decimal) -> list[tuple[int, Decimal
         reached.append((i, lower, tier.up_to - lower))
         lower = tier.up_to
     return reached
+
+
+def _block_step(i: int, tiers: tuple[BlockTier, ...], units: Decimal, lower: Decimal) -> Step:
+    tier = tiers[i]
+    label = f"{_label(i)}, blocks of {tier.block_size:f}"
+    return _step(label, lower, tier.up_to, blocks(units, tier.block_size), tier.block_price, _ZERO)
 
 
 @cache
