@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+JSON = "application/json"
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -11,6 +12,78 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "description": "1 to 255 visible ASCII characters; repeating it repeats the answer, not the work.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
 }
+NAME = {"type": "string", "minLength": 1, "maxLength": 100}
 
-PATHS: dict[str, dict[str, dict[str, Any]]] = {}
-SCHEMAS: dict[str, Any] = {}
+EVENT: dict[str, Any] = {
+    "title": "UsageEvent",
+    "description": "One usage event. Metrics read events by name; several may read the same one.",
+    "type": "object",
+    "required": ["idempotency_key"],
+    "additionalProperties": False,
+    "properties": {
+        "idempotency_key": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": "^[!-~]{1,255}$",
+            "description": "Unique per organization; the same key again is a duplicate and counts once, also with another timestamp.",
+        },
+        "event_name": {**NAME, "description": "Name of the event; `metric_name` and `metric` are other spellings of this field."},
+        "metric_name": NAME,
+        "metric": NAME,
+        "organization_id": {
+            "type": "string",
+            "maxLength": 255,
+            "description": "Platform keys only: the organization's id or external id; `organization` is another spelling.",
+        },
+        "organization": {"type": "string", "maxLength": 255},
+        "quantity": {
+            "description": "A decimal, best sent as a string; left out: 1.",
+            "anyOf": [{"type": "string", "pattern": r"^[0-9]{1,14}(\.[0-9]{1,12})?$"}, {"type": "number", "minimum": 0}],
+        },
+        "timestamp": {"type": "string", "format": "date-time", "description": "When it happened; left out: now."},
+        "properties": {
+            "type": "object",
+            "description": "Flat values that metrics aggregate, filter and group by.",
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        },
+        "subscription_id": {"type": "string", "format": "uuid"},
+        "unit": {"type": "string", "maxLength": 50},
+    },
+}
+VERDICTS: dict[str, Any] = {
+    "title": "UsageVerdict",
+    "description": "The verdict on each event in the order they were sent.",
+    "type": "object",
+    "required": ["batch_id", "accepted", "rejected", "events"],
+    "properties": {
+        "batch_id": {"type": ["string", "null"]},
+        "accepted": {"type": "integer"},
+        "rejected": {"type": "integer"},
+        "duplicates": {"type": "integer", "description": "With `Prefer: wait=N` only."},
+        "conflicts": {"type": "integer", "description": "Known keys with another content; with `Prefer: wait=N` only."},
+        "events": {"type": "array", "items": {"type": "object", "required": ["index", "status"]}},
+    },
+}
+SCHEMAS: dict[str, Any] = {"UsageEvent": EVENT, "UsageVerdict": VERDICTS}
+
+_EVENT = {"$ref": "#/components/schemas/UsageEvent"}
+_EVENTS = {"type": "array", "minItems": 1, "maxItems": 10_000, "items": {"type": "object"}, "description": "Each a UsageEvent."}
+RECORD_USAGE: dict[str, Any] = {
+    "operationId": "record_usage",
+    "tags": ["Usage"],
+    "summary": "Record usage events",
+    "description": (
+        "One event, an array of them, or one a line (application/x-ndjson); up to 10,000 events or 4 MiB, `Content-Encoding: gzip` or "
+        "`zstd` accepted. What is accepted is durable when the answer arrives. 202 when at least one event was accepted, 422 when none "
+        "was. With `Prefer: wait=N` (at most 10 s) the answer also counts duplicates and conflicts. Scope: `usage:write`."
+    ),
+    "parameters": [
+        {"name": "Prefer", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"}},
+    ],
+    "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": [_EVENT, _EVENTS]}}}},
+    "responses": {
+        "202": {"description": "Accepted.", "content": {JSON: {"schema": {"$ref": "#/components/schemas/UsageVerdict"}}}},
+    },
+}
+PATHS: dict[str, dict[str, dict[str, Any]]] = {"/billing/usage": {"post": RECORD_USAGE}}

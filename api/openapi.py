@@ -12,6 +12,7 @@ from flask import Blueprint, Response, current_app, render_template
 from api import documented
 from api.contract import ENDPOINTS, JSON, Answered, Endpoint, Output
 from api.values import exact_schema
+from core.errors import NotFound
 from web.errors import PROBLEM
 
 VERSION = "1.0.0"
@@ -68,6 +69,7 @@ def mount(blueprint: Blueprint) -> None:
     """Serve the document and its page; neither needs a key."""
     blueprint.add_url_rule("/openapi.json", "openapi", _serve)
     blueprint.add_url_rule("/docs", "docs", _show)
+    blueprint.add_url_rule("/billing/usage", "record_usage", _answered_in_front, methods=["POST"])
 
 
 @lru_cache(maxsize=4)
@@ -178,6 +180,11 @@ def _body_of(answer: Any) -> Any:
 
 def _serve() -> Response:
     return Response(msgspec.json.encode(document(current_app.config["SETTINGS"].public_url)), content_type=JSON)
+
+
+def _answered_in_front() -> Response:
+    """Known to the router so that other methods are 405; the POST itself is answered by api.usage before Flask."""
+    raise NotFound("Usage is not taken here.")
 
 
 def _show() -> str:

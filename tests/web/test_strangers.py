@@ -1,0 +1,103 @@
+"""Every route of both sites, walked by people who have no business there: nobody, a stranger, an operator without a second factor.
+
+A route is found by walking the application's own map, so a new one is measured the day it is added.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+from werkzeug.routing import Rule
+
+from core.identity import sessions
+from core.identity.models import OperatorRole, Role
+from tests.conftest import Clock
+from tests.factories import make_organization
+from tests.people import csrf_of, make_member, make_user, sign_in
+
+OPEN = {"portal.sign_in", "portal.begin_session", "admin.sign_in", "admin.begin_session"}
+SIGNED_IN = {"portal.end_session", "portal.choose_organization", "admin.end_session", "admin.second_factor", "admin.confirm_second_factor"}
+SAMPLES = {"UUIDConverter": uuid.UUID(int=7), "IntegerConverter": 7}
+
+
+def routes(app: Flask, site: str) -> list[tuple[str, str, str]]:
+    """Endpoint, method and a filled-in address of every route of a site that needs a sign-in."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(f"{site}.") and rule.endpoint not in OPEN | SIGNED_IN:
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            found += [(rule.endpoint, method, filled(app, rule)) for method in sorted(methods)]
+    return found
+
+
+def filled(app: Flask, rule: Rule) -> str:
+    values = {name: SAMPLES.get(type(converter).__name__, "x-7") for name, converter in rule._converters.items()}
+    _, address = rule.build(values)  # type: ignore[misc]
+    return str(address)
+
+
+def send(client: FlaskClient, method: str, address: str, token: str = "") -> int:
+    data = None if method == "GET" else {"csrf_token": token}
+    return client.open(address, method=method, data=data).status_code
+
+
+@pytest.mark.parametrize("site", ["portal", "admin"])
+def test_nobody_is_sent_to_the_sign_in_page(app: Flask, client: FlaskClient, site: str, clock: Clock) -> None:
+    for endpoint, method, address in routes(app, site):
+        answer = client.open(address, method=method)
+        assert answer.status_code == 303, (endpoint, method, answer.status_code)
+        assert answer.headers["Location"].startswith(f"/{site}/sign-in?"), endpoint
+        part = client.open(address, method=method, headers={"HX-Request": "true"})
+        assert (part.status_code, part.headers["HX-Redirect"][:9]) == (401, f"/{site}/sign"[:9]), endpoint
+
+
+def test_a_member_finds_no_admin_page(app: Flask, client: FlaskClient, session: Session, clock: Clock) -> None:
+    organization = make_organization(session)
+    token = sign_in(client, session, make_member(session, organization, Role.OWNER), organization)
+    for endpoint, method, address in routes(app, "admin"):
+        assert send(client, method, address, token) == 404, (endpoint, method)
+
+
+def test_an_operator_finds_no_portal_page(app: Flask, client: FlaskClient, session: Session, clock: Clock) -> None:
+    token = sign_in(client, session, make_user(session, operator_role=OperatorRole.FINANCE), site="admin")
+    for endpoint, method, address in routes(app, "portal"):
+        assert send(client, method, address, token) == 303, (endpoint, method)
+
+
+def test_somebody_without_a_membership_gets_404_everywhere(app: Flask, client: FlaskClient, session: Session, clock: Clock) -> None:
+    token = sign_in(client, session, make_user(session), make_organization(session))
+    for endpoint, method, address in routes(app, "portal"):
+        assert send(client, method, address, token) == 404, (endpoint, method)
+
+
+def test_an_operator_without_a_second_factor_reaches_only_its_enrolment(
+    app: Flask, client: FlaskClient, session: Session, clock: Clock
+) -> None:
+    user = make_user(session, operator_role=OperatorRole.FINANCE)
+    row, token = sessions.begin(session, user, site="admin", at=clock.now())
+    client.set_cookie("vv_admin", token)
+    for endpoint, method, address in routes(app, "admin"):
+        answer = client.open(address, method=method, data=None if method == "GET" else {"csrf_token": csrf_of(client, row)})
+        assert (answer.status_code, answer.headers.get("Location")) == (303, "/admin/second-factor"), (endpoint, method)
+
+
+@pytest.mark.parametrize("site", ["portal", "admin"])
+def test_every_unsafe_route_refuses_a_form_without_its_token(
+    app: Flask, client: FlaskClient, session: Session, clock: Clock, site: str
+) -> None:
+    organization = make_organization(session)
+    user = make_member(session, organization, operator_role=OperatorRole.FINANCE)
+    sign_in(client, session, user, organization, site=site)
+    for endpoint, method, address in routes(app, site):
+        if method != "GET":
+            assert send(client, method, address, "0" * 64) == 403, (endpoint, method)
+
+
+@pytest.mark.parametrize("site", ["portal", "admin"])
+def test_every_route_names_the_permission_it_needs(app: Flask, site: str) -> None:
+    for endpoint, _, address in routes(app, site):
+        assert getattr(app.view_functions[endpoint], "permission", None), f"{endpoint} ({address}) has no @requires"
