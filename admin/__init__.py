@@ -19,6 +19,7 @@ PAGES = (
     "invoices",
     "payments",
     "events",
+    "mails",
     "audit",
     "health",
 )

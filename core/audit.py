@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, LargeBinary, Text, func, insert, select, text
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, LargeBinary, Text, func, insert, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.db import Base, Id, new_id
@@ -161,6 +161,61 @@ def events(
     if after is not None:
         wanted = wanted.where(AuditEvent.id < after)
     return session.scalars(wanted.order_by(AuditEvent.id.desc()).limit(limit)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What an auditor looks for; empty parts do not narrow. `text` begins the actor, kind or subject, or is an id."""
+
+    text: str = ""
+    organization_id: uuid.UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def search(session: Session, wanted: Search, *, after: uuid.UUID | None = None, limit: int = 50) -> Sequence[AuditEvent]:
+    """Facts of every organization and of the platform, newest first, those recorded before the id `after`: for operators only."""
+    found = select(AuditEvent)
+    if wanted.text:
+        event, words = AuditEvent, wanted.text
+        found = found.where(
+            or_(
+                event.actor_label.startswith(words, autoescape=True),
+                event.kind.startswith(words, autoescape=True),
+                event.subject_type.startswith(words, autoescape=True),
+                event.subject_id == words,
+                event.request_id == words,
+            )
+        )
+    if wanted.organization_id is not None:
+        found = found.where(AuditEvent.organization_id == wanted.organization_id)
+    if wanted.since is not None:
+        found = found.where(AuditEvent.at >= wanted.since)
+    if wanted.until is not None:
+        found = found.where(AuditEvent.at < wanted.until)
+    if after is not None:
+        found = found.where(AuditEvent.id < after)
+    return session.scalars(found.order_by(AuditEvent.id.desc()).limit(limit)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """How far the audit chain reaches: the last sealed number, when its event was recorded, how many events wait for their seal."""
+
+    sealed: int
+    sealed_at: datetime | None
+    waiting: int
+
+
+def chain_state(session: Session) -> ChainState:
+    """The chain as it stands; proving it is `broken_links`."""
+    head = session.execute(
+        select(AuditSeal.seq, AuditEvent.recorded_at)
+        .join(AuditEvent, AuditEvent.id == AuditSeal.audit_event_id)
+        .order_by(AuditSeal.seq.desc())
+    ).first()
+    total = session.scalar(select(func.count()).select_from(AuditEvent)) or 0
+    return ChainState(head.seq if head else 0, head.recorded_at if head else None, total - (head.seq if head else 0))
 
 
 def plain(value: Any) -> Any:

@@ -52,3 +52,12 @@ def send(job: str, *ids: str) -> None:
     """Put one message for actor `job` on the queue now."""
     broker = dramatiq.get_broker()
     broker.enqueue(dramatiq.Message(queue_name=QUEUE, actor_name=job, args=tuple(ids), kwargs={}, options={}))
+
+
+def waiting() -> int | None:
+    """How many messages wait in the queue; None when the queue does not answer."""
+    broker = dramatiq.get_broker()
+    try:
+        return int(broker.client.llen(f"{broker.namespace}:{QUEUE}")) if isinstance(broker, RedisBroker) else 0
+    except RedisError:
+        return None

@@ -10,6 +10,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from core.audit import OutboxEntry
+from core.errors import NotFound
 from core.notifications.models import Notification, NotificationStatus
 
 PAGE_SIZE_MAX = 200
@@ -47,3 +48,11 @@ def all_notifications(
 def _page(session: Session, wanted: Select[Notification], before_id: int | None, limit: int) -> Sequence[Notification]:
     behind = wanted if before_id is None else wanted.where(Notification.id < before_id)
     return session.scalars(behind.order_by(Notification.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
+
+
+def one(session: Session, notification_id: int) -> Notification:
+    """One message to anybody, for operators; NotFound."""
+    found = session.get(Notification, notification_id)
+    if found is None:
+        raise NotFound("There is no such mail.")
+    return found

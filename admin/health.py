@@ -1,0 +1,102 @@
+"""Health: is everything that bills running, and are the books right?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from werkzeug.wrappers import Response
+
+from admin import blueprint
+from core import audit, clock, jobs, selfcheck
+from core.db import db
+from core.invoicing import due
+from core.metering import queries as metering
+from core.notifications import queries as notifications
+from core.payments import queries as payments
+from web.auth import requires
+from web.htmx import page
+
+BEHIND_SECONDS_WATCH = 5
+BEHIND_SECONDS_BAD = 60
+SEALS_WAITING_WATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the page: `state` is ok, warn, bad or unknown; `advice` says what to do when it is not ok."""
+
+    name: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+@blueprint.get("/health")
+@requires("jobs.view")
+def health() -> Response:
+    """The checks that are cheap enough for every look; the books are proved on demand."""
+    return page(
+        "admin/health/index.html", partial="admin/health/_checks.html", current="health", checks=_checks(), rules=len(selfcheck.codes())
+    )
+
+
+@blueprint.get("/health/books")
+@requires("jobs.view")
+def books() -> Response:
+    """Every invariant of the money, now; reads only."""
+    findings = selfcheck.run(db.session())
+    return page("admin/health/books.html", current="health", findings=findings, rules=len(selfcheck.codes()))
+
+
+def _checks() -> list[Check]:
+    return [Check("Database", "ok", "answers"), _queue(), _metering(), _facts(), _mails(), _payments(), _invoices(), _seals()]
+
+
+def _queue() -> Check:
+    waiting = jobs.waiting()
+    if waiting is None:
+        return Check("Queue", "bad", "Valkey does not answer", "Nothing is lost: work is found in the database. Start Valkey again.")
+    return Check("Queue", "ok", f"{waiting} jobs wait")
+
+
+def _metering() -> Check:
+    fresh = metering.freshness(db.session(), None, at=clock.now())
+    behind = float(fresh.behind_seconds)
+    state = "ok" if behind < BEHIND_SECONDS_WATCH else "warn" if behind < BEHIND_SECONDS_BAD else "bad"
+    detail = f"usage counted up to {behind:.1f} s ago, {fresh.backlog:,} events wait" if fresh.backlog else "all accepted usage is counted"
+    return Check("Metering", state, detail, "Amounts will rise. Is the aggregator running? Accepted events are safe in the log.")
+
+
+def _facts() -> Check:
+    waits = notifications.facts_wait(db.session())
+    return Check("Outbox", "ok", "facts wait for their turn" if waits else "every fact has been dispatched")
+
+
+def _mails() -> Check:
+    due = notifications.mail_is_due(db.session(), now=clock.now())
+    return Check(
+        "Mail",
+        "warn" if due else "ok",
+        "mails are due" if due else "nothing waits",
+        "They leave within seconds when the mail server answers.",
+    )
+
+
+def _payments() -> Check:
+    waiting = len(payments.unresolved_ids(db.session(), now=clock.now()))
+    if not waiting:
+        return Check("Payments", "ok", "no attempt is undecided")
+    return Check("Payments", "warn", f"{waiting} attempts are undecided", "They are looked up at the provider until they are settled.")
+
+
+def _invoices() -> Check:
+    waiting = len(due.to_print(db.session()))
+    return Check(
+        "Documents", "warn" if waiting else "ok", f"{waiting} PDFs are being made" if waiting else "every issued invoice has its PDF"
+    )
+
+
+def _seals() -> Check:
+    chain = audit.chain_state(db.session())
+    state = "warn" if chain.waiting > SEALS_WAITING_WATCH else "ok"
+    return Check("Audit chain", state, f"sealed through entry {chain.sealed:,}, {chain.waiting:,} wait", "Is the scheduler running?")
