@@ -1,12 +1,17 @@
-"""Which schema this code was written for, read from the migrations' own text: to load Alembic for it would double the time of a start."""
+"""The schema this code was written for: its newest revision, and all the models that declare it.
+
+The revision is read from the migrations' own text, since to load Alembic for it would double the time of a start.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import lru_cache
 from pathlib import Path
 
-VERSIONS = Path(__file__).resolve().parent / "migrations" / "versions"
+CORE = Path(__file__).resolve().parent
+VERSIONS = CORE / "migrations" / "versions"
 REVISION = re.compile(r"^revision(?:: str)? = [\"'](\w+)[\"']", re.MULTILINE)
 DOWN_REVISION = re.compile(r"^down_revision(?:: [^=]+)? = [\"'](\w+)[\"']", re.MULTILINE)
 
@@ -19,3 +24,10 @@ def newest_revision() -> str:
     newest: str
     (newest,) = {name for text in texts for name in REVISION.findall(text)} - followed
     return newest
+
+
+def load_models() -> None:
+    """Import every module of the core that declares tables: a foreign key finds its target only once both are known."""
+    for path in sorted([*CORE.glob("*/models.py"), *CORE.glob("*.py")]):
+        if path.stem == "models" or (path.stem != "__init__" and "    __tablename__ = " in path.read_text(encoding="utf-8")):
+            importlib.import_module(".".join(("core", *path.relative_to(CORE).with_suffix("").parts)))

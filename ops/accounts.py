@@ -61,9 +61,9 @@ def create_key(argv: list[str]) -> int:
     return 0
 
 
-def demo_codes(argv: list[str]) -> int:
+def demo_code(argv: list[str]) -> int:
     """Print the six digits of the second factor of each demo login, for those without an authenticator at hand."""
-    argparse.ArgumentParser(prog="valueverse demo-codes", description=demo_codes.__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog="valueverse demo-code", description=demo_code.__doc__).parse_args(argv)
     logins = [login for login in read_logins(path_from_environment()) if "totp_secret" in login]
     for login in logins:
         code = pyotp.TOTP(login["totp_secret"])

@@ -32,7 +32,8 @@ COMMANDS = {
     "check-settings": Command("read the settings and say what is wrong with them", "ops.cli:check_settings"),
     "create-operator": Command("make a user of the finance side", "ops.accounts:create_operator", "database"),
     "create-key": Command("make a platform API key", "ops.accounts:create_key", "database"),
-    "demo-codes": Command("print the second factor's codes of the demo logins", "ops.accounts:demo_codes"),
+    "demo": Command("fill the database with the demo", "ops.cli:demo", "database"),
+    "demo-code": Command("print the second factor's codes of the demo logins", "ops.accounts:demo_code"),
     "trace": Command("bill a usage trace from first event to paid invoice", "ops.trace:main", "product"),
     "golden": Command("run case files through the pure kernel", "tests.golden.__main__:main"),
     "bench": Command("measure; JSON lines", "ops.cli:bench"),
@@ -71,10 +72,10 @@ def run(command: Command, words: list[str]) -> int:
     return load(command.target)(words)
 
 
-def load(target: str) -> Callable[[list[str]], int]:
+def load(target: str) -> Callable[..., int]:
     """The function behind `module:function`; loaded only now, since some modules take seconds."""
     module, _, function = target.partition(":")
-    found: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+    found: Callable[..., int] = getattr(importlib.import_module(module), function)
     return found
 
 
@@ -88,6 +89,12 @@ def check_settings(words: list[str]) -> int:  # noqa: ARG001 - commands share on
     """Read the settings from the environment; ConfigurationError names each that is wrong."""
     settings = Settings.from_env()
     print(f"The settings are fit for {settings.environment}.")
+    return 0
+
+
+def demo(words: list[str]) -> int:  # noqa: ARG001 - commands share one signature
+    """Fill the database with the demo, saying how far it is."""
+    load("ops.demo:load")(Settings.from_env(), lambda text: print(f"          {text}", flush=True))
     return 0
 
 

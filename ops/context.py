@@ -9,7 +9,7 @@ from functools import lru_cache
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from core import config, jobs
+from core import config, jobs, schema
 from core.db import db, engine_options, transaction
 
 STATEMENT_SECONDS_MAX = 900
@@ -25,6 +25,7 @@ def app() -> Flask:
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(2, statement_seconds_max=STATEMENT_SECONDS_MAX),
     )
+    schema.load_models()
     jobs.connect(settings.redis_url)
     db.init_app(bare)
     return bare

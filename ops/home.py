@@ -55,6 +55,7 @@ class Home:
             pid = read_state(self.path).get("pid", "?")
             raise HomeError(f"the product already runs on {self.path} (process {pid}); stop it or choose another VALUEVERSE_HOME") from None
         self.state = read_state(self.path)
+        self.save(ready=None, pid=os.getpid())
 
     def log(self, name: str) -> Path:
         """The log file of process `name`."""
@@ -113,13 +114,18 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_logins(path: Path) -> list[dict[str, str]]:
-    """Who may sign in to the demo on that home, as `ops.demo` left it in logins.json; [] without a demo.
-
-    Each has `who`, `path` (of the sign-in page), `email`, `password` and, with a second factor, `totp_secret`.
-    """
+    """Who may sign in to the demo on that home; [] without a demo. See `save_logins`."""
     file = path / "logins.json"
     logins: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     return logins
+
+
+def save_logins(path: Path, logins: Sequence[Mapping[str, str]]) -> None:
+    """Leave the demo's logins where `make run` prints them.
+
+    Each has `who`, `path` (of the sign-in page), `email`, `password` and, with a second factor, `totp_secret`.
+    """
+    write_private(path / "logins.json", logins)
 
 
 def running(path: Path) -> dict[str, Any] | None:
@@ -132,7 +138,8 @@ def running(path: Path) -> dict[str, Any] | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         state = read_state(path)
-        return state if state.get("ready") else None
+        alive = Path(f"/proc/{state.get('pid')}").exists()  # a killed copy leaves its state behind until the next one has read it
+        return state if state.get("ready") and alive else None
     finally:
         os.close(lock)
     return None

@@ -1,7 +1,8 @@
 """The whole product on this machine: `make run`. Ctrl-C stops it; data, secrets and ports stay in the home.
 
 Servers named by DATABASE_URL, REDIS_URL, SMTP_URL or STRIPE_API_BASE/STRIPE_API_KEY are used as they are; those that are not
-named are started here. `ops.demo` fills an empty database and leaves its logins in `logins.json` of the home.
+named are started here. On the first start `ops.demo.load(settings, progress)` fills the database; it leaves its logins with
+`ops.home.save_logins`, and may be called again after it was cut off.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Stack:
         if self.home.state.get("demo") or importlib.util.find_spec("ops.demo") is None:
             return
         self.supervisor.say("loading the demo (first start only)")
-        if self.supervisor.run(python("-m", "ops.demo")) != 0:
+        if self.supervisor.run(python("-m", "ops.cli", "demo")) != 0:
             raise StartError("the demo could not be loaded")
         self.home.save(demo=True)
 
@@ -139,7 +140,7 @@ class Stack:
         for login in logins:
             print(f"  {login['who']:<18}{login['email']}  {login['password']}  {web}{login['path']}")
         if any("totp_secret" in login for login in logins):
-            print("  Codes of the second factor: bin/valueverse demo-codes")
+            print("  Codes of the second factor: bin/valueverse demo-code")
         if self.cluster is not None:
             print(f"\n  Platform API key  {(self.home.path / 'api-key').read_text(encoding='utf-8').strip()}")
         print(f"\n  Logs, data         {self.home.path}\n", flush=True)

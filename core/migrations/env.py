@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 
 from alembic import context
 from sqlalchemy import Connection, MetaData, create_engine, pool, text
 
-CORE = Path(__file__).resolve().parents[1]
+from core.schema import load_models
+
 LOCK = 7_253_001  # any number of our own: two processes that migrate at once wait for each other
 
 
 def models() -> MetaData:
-    """The tables that every module of the core declares."""
-    for path in sorted([*CORE.glob("*/models.py"), *CORE.glob("*.py")]):
-        if path.stem != "__init__" and (path.stem == "models" or "__tablename__" in path.read_text(encoding="utf-8")):
-            importlib.import_module(".".join(("core", *path.relative_to(CORE).with_suffix("").parts)))
+    """The tables that the core declares."""
+    load_models()
     from core.db import Base
 
     return Base.metadata

@@ -79,9 +79,9 @@ def test_a_key_is_saved_for_our_eyes_only_and_stored_hashed(settings, tmp_path: 
 
 def test_demo_codes_are_those_of_an_authenticator(tmp_path: Path, monkeypatch, clock, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("VALUEVERSE_HOME", str(tmp_path))
-    assert accounts.demo_codes([]) == 1
+    assert accounts.demo_code([]) == 1
     secret = pyotp.random_base32()
     login = {"who": "Finance", "path": "/admin/sign-in", "email": "fin@northlight.example", "password": "x", "totp_secret": secret}
     (tmp_path / "logins.json").write_text(json.dumps([login]))
-    assert accounts.demo_codes([]) == 0
+    assert accounts.demo_code([]) == 0
     assert pyotp.TOTP(secret).at(clock.now()) in capsys.readouterr().out

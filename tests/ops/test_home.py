@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,9 +43,8 @@ def test_secrets_are_made_once_and_are_ours_alone(folder: Path) -> None:
 
 
 def test_two_copies_cannot_share_a_home(folder: Path) -> None:
-    home = opened(folder)
-    home.save(pid=4711)
-    with pytest.raises(HomeError, match="process 4711"):
+    opened(folder)
+    with pytest.raises(HomeError, match=f"process {os.getpid()}"):
         opened(folder)
 
 
@@ -116,3 +117,11 @@ def test_state_is_replaced_whole(folder: Path) -> None:
     home.save(pid=1, ready=True)
     home.save(ready=None)
     assert json.loads((folder / "stack.json").read_text()) == {"pid": 1}
+
+
+def test_the_state_of_a_killed_copy_is_not_taken_for_the_next_one_s(folder: Path) -> None:
+    home = opened(folder)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    home.save(ready=True, pid=gone.pid)
+    assert homes.running(folder) is None
