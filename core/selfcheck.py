@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.invoicing import frozen
 
 ROWS_MAX = 20
 """Offending rows reported per rule; more than that is one cause, not twenty."""
@@ -54,13 +56,14 @@ RULES = (
     ),
     Rule(
         "V3-receivable",
-        "accounts receivable of each customer equals what its open invoices are due",
+        "accounts receivable of each customer equals what its issued invoices are due (refunded amounts included)",
         """WITH booked AS (
                SELECT a.organization_id, a.currency, sum(p.amount_minor) AS minor
                  FROM ledger_accounts a JOIN postings p ON p.ledger_account_id = a.id
                 WHERE a.code = 'accounts_receivable' GROUP BY 1, 2),
              owed AS (
-               SELECT organization_id, currency, sum(amount_due_minor) AS minor FROM invoices WHERE status = 'open' GROUP BY 1, 2)
+               SELECT organization_id, currency, sum(amount_due_minor) AS minor
+                 FROM invoices WHERE status IN ('open', 'paid', 'uncollectible') GROUP BY 1, 2)
            SELECT format('organization %s: the books say %s %s, the invoices %s',
                          organization_id, coalesce(booked.minor, 0), currency, coalesce(owed.minor, 0)) AS what
              FROM booked FULL JOIN owed USING (organization_id, currency)
@@ -115,6 +118,13 @@ RULES = (
                                WHERE t.subscription_id = s.id AND v.plan_id = s.plan_id)""",
     ),
     Rule(
+        "V6-billing-moves",
+        "no subscription in real time has waited a day to be billed",
+        """SELECT format('subscription %s has been due since %s', s.id, s.next_bill_at) AS what
+             FROM subscriptions s JOIN organizations o ON o.id = s.organization_id
+            WHERE o.test_clock_id IS NULL AND s.next_bill_at < now() - interval '1 day'""",
+    ),
+    Rule(
         "V7-lines-sum",
         "the subtotal of an invoice is the sum of its lines",
         """SELECT format('invoice %s: subtotal %s, lines %s', coalesce(i.invoice_number, i.id::text),
@@ -146,24 +156,56 @@ RULES = (
            HAVING count(i.id) <> s.last_number OR coalesce(max(i.sequence), 0) <> s.last_number""",
     ),
     Rule(
+        "V8-dates-follow-numbers",
+        "in real time, dates do not decrease with the number (a day may lie between time zones)",
+        """SELECT format('invoice %s of %s follows one of %s', later.invoice_number, later.issue_date, later.before) AS what
+             FROM (SELECT i.invoice_number, i.issue_date,
+                          max(i.issue_date) OVER (PARTITION BY i.entity, i.series, i.year ORDER BY i.sequence
+                                                  ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                     FROM invoices i JOIN organizations o ON o.id = i.organization_id
+                    WHERE i.sequence IS NOT NULL AND o.test_clock_id IS NULL) AS later
+            WHERE later.issue_date < later.before - 1""",
+    ),
+    Rule(
         "V9-document-hash",
         "a stored PDF has the SHA-256 it was stored with",
         "SELECT format('document of invoice %s', invoice_id) AS what FROM invoice_documents WHERE sha256(content) <> sha256",
     ),
     Rule(
+        "V10-billed-usage",
+        "no more usage is billed than was counted",
+        """SELECT format('subscription %s, %s, cycle from %s: billed %s, counted %s', b.subscription_id, b.code, b.cycle_start, b.quantity,
+                         coalesce(sum(r.quantity), 0)) AS what
+             FROM (SELECT l.subscription_id, l.organization_id, l.metric_id, l.code, l.cycle_start, sum(l.quantity) AS quantity,
+                          min(l.window_start) AS window_start, max(l.window_end) AS window_end
+                     FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
+                    WHERE l.metric_id IS NOT NULL AND i.status NOT IN ('draft', 'void')
+                    GROUP BY l.subscription_id, l.organization_id, l.metric_id, l.pricing_rule_id, l.code, l.cycle_start) b
+             JOIN organizations o ON o.id = b.organization_id
+             JOIN metrics m ON m.id = b.metric_id AND m.aggregation IN ('sum', 'count')
+             LEFT JOIN usage_rollups r ON r.organization_number = o.number AND r.metric_number = m.number
+              AND r.hour >= date_trunc('hour', b.window_start) AND r.hour < b.window_end
+            GROUP BY b.subscription_id, b.code, b.cycle_start, b.quantity HAVING b.quantity > coalesce(sum(r.quantity), 0)""",
+    ),
+    Rule(
         "V13-paid-sum",
-        "what an invoice counts as paid is its succeeded charges less its succeeded refunds",
-        """SELECT format('invoice %s: paid %s, transactions %s', i.invoice_number, i.amount_paid_minor, coalesce(sum(
-                         CASE t.type WHEN 'charge' THEN t.amount_minor WHEN 'refund' THEN -t.amount_minor ELSE 0 END), 0)) AS what
-             FROM invoices i LEFT JOIN billing_transactions t ON t.invoice_id = i.id AND t.status = 'succeeded'
-            GROUP BY i.id HAVING i.amount_paid_minor <> coalesce(sum(
-                         CASE t.type WHEN 'charge' THEN t.amount_minor WHEN 'refund' THEN -t.amount_minor ELSE 0 END), 0)""",
+        "what an invoice counts as paid is its succeeded charges less its succeeded refunds, save what became or came from credit",
+        """WITH settled AS (
+               SELECT invoice_id, sum((amount_minor - coalesce((metadata->>'excess_minor')::bigint, 0))
+                                      * CASE type WHEN 'charge' THEN 1 WHEN 'refund' THEN -1 ELSE 0 END) AS minor
+                 FROM billing_transactions WHERE status = 'succeeded' GROUP BY invoice_id)
+           SELECT format('invoice %s: paid %s, transactions %s', i.invoice_number, i.amount_paid_minor, coalesce(s.minor, 0)) AS what
+             FROM invoices i LEFT JOIN settled s ON s.invoice_id = i.id WHERE i.amount_paid_minor <> coalesce(s.minor, 0)""",
     ),
     Rule(
         "V13-paid-status",
-        "an invoice is paid exactly when nothing is due on it",
-        """SELECT format('invoice %s is %s with %s due', invoice_number, status, amount_due_minor) AS what
-             FROM invoices WHERE (status = 'paid' AND amount_due_minor <> 0) OR (status = 'open' AND amount_due_minor = 0)""",
+        "an invoice is paid exactly when nothing is due on it, save what was refunded later",
+        """SELECT format('invoice %s is %s with %s due', i.invoice_number, i.status, i.amount_due_minor) AS what
+             FROM invoices i
+            WHERE (i.status = 'open' AND i.amount_due_minor = 0)
+               OR (i.status = 'paid' AND i.amount_due_minor <> 0 AND i.amount_due_minor > (
+                   SELECT coalesce(sum(t.amount_minor), 0) FROM billing_transactions t
+                    WHERE t.invoice_id = i.id AND t.type = 'refund' AND t.status = 'succeeded'))""",
     ),
     Rule(
         "V14-one-live-charge",
@@ -190,6 +232,14 @@ RULES = (
               AND NOT EXISTS (SELECT FROM ledger_transactions t WHERE t.subject_id = b.id)""",
     ),
     Rule(
+        "V19-finalized-recorded",
+        "every finalized invoice has the audit event that says so",
+        """SELECT format('invoice %s was finalized and nobody says by whom', i.invoice_number) AS what FROM invoices i
+            WHERE i.finalized_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM audit_events e
+                               WHERE e.subject_type = 'invoices' AND e.subject_id = i.id::text AND e.kind = 'invoice.finalized')""",
+    ),
+    Rule(
         "V20-outbox-moving",
         "no fact waits longer than 15 minutes for its consequences",
         """SELECT format('audit event %s waits since %s', audit_event_id, created_at) AS what
@@ -200,6 +250,17 @@ RULES = (
         "an invoice line belongs to the tenant of its subscription",
         """SELECT format('line %s of organization %s names a subscription of %s', l.id, l.organization_id, s.organization_id) AS what
              FROM invoice_lines l JOIN subscriptions s ON s.id = l.subscription_id WHERE s.organization_id <> l.organization_id""",
+    ),
+    Rule(
+        "V23-numbers-finite",
+        "no quantity or price is NaN or infinite, and no instant lies outside the years 2000 to 2200",
+        """SELECT format('invoice line %s: quantity %s, window %s to %s', id, quantity, window_start, window_end) AS what FROM invoice_lines
+            WHERE quantity IN ('NaN', 'Infinity', '-Infinity') OR window_start NOT BETWEEN '2000-01-01Z' AND '2200-01-01Z'
+               OR window_end NOT BETWEEN '2000-01-01Z' AND '2200-01-01Z'
+           UNION ALL
+           SELECT format('term %s: quantity %s', id, quantity) FROM subscription_terms WHERE quantity IN ('NaN', 'Infinity', '-Infinity')
+           UNION ALL
+           SELECT format('plan version %s: base price %s', id, base_price) FROM plan_versions WHERE base_price IN ('NaN', 'Infinity')""",
     ),
 )
 
@@ -226,6 +287,12 @@ def _broken_audit_chain(session: Session) -> Iterator[str]:
         yield f"audit seal {seq} does not follow from its predecessor"
 
 
+def _changed_content(session: Session) -> Iterator[str]:
+    for number in islice(frozen.changed(session), ROWS_MAX):
+        yield f"invoice {number} is not what was finalized"
+
+
 PROOFS: tuple[tuple[str, str, Callable[[Session], Iterator[str]]], ...] = (
+    ("V9-content-hash", "a finalized invoice's content has the hash it was finalized with", _changed_content),
     ("V18-audit-chain", "the audit events form the hash chain that was sealed", _broken_audit_chain),
 )

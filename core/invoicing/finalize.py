@@ -115,8 +115,8 @@ def _lock(session: Session, invoice_ids: Collection[uuid.UUID]) -> list[uuid.UUI
 def _freeze(session: Session, invoice_ids: Sequence[uuid.UUID], at: datetime, settings: Settings) -> list[_Final]:
     """Everything that will be written, worked out: parties, dates, credit, status, digest."""
     invoices = session.execute(select(Invoice.__table__).where(Invoice.id.in_(invoice_ids)).order_by(Invoice.id)).mappings().all()
-    lines = _grouped(session, InvoiceLine, invoice_ids)
-    tax_rows = _grouped(session, InvoiceTax, invoice_ids)
+    lines = frozen.by_invoice(session, InvoiceLine, invoice_ids)
+    tax_rows = frozen.by_invoice(session, InvoiceTax, invoice_ids)
     buyers = {
         row.id: row for row in session.scalars(select(Organization).where(Organization.id.in_({i["organization_id"] for i in invoices})))
     }
@@ -145,15 +145,6 @@ def _dated(invoice: Any, used: int, buyer: Organization, at: datetime, settings:
         "paid_at": None if due_minor else at,
         "next_collect_at": at if due_minor and buyer.auto_collect else None,
     }
-
-
-def _grouped(session: Session, model: type[InvoiceLine] | type[InvoiceTax], invoice_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Any]]:
-    table = model.__table__
-    rows = session.execute(select(table).where(table.c.invoice_id.in_(invoice_ids)).order_by(table.c.invoice_id, table.c.position))
-    found: dict[uuid.UUID, list[Any]] = {}
-    for row in rows.mappings():
-        found.setdefault(row["invoice_id"], []).append(row)
-    return found
 
 
 def _write(session: Session, finals: Sequence[_Final], numbers: Sequence[numbering.Number], settings: Settings) -> None:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from core.config import Seller
+from core.invoicing.models import Invoice, InvoiceLine, InvoiceTax
 from core.tax import numbers
 
 INVOICE = (
@@ -26,6 +31,7 @@ LINE = (
     "position", "kind", "subscription_id", "pricing_rule_id", "metric_id", "code", "name", "cycle_start", "cycle_end", "window_start",
     "window_end", "quantity", "unit", "amount_minor", "detail",
 )  # fmt: skip
+CHECKED_AT_ONCE = 500
 TAX = ("position", "name", "treatment", "rate_percent", "taxable_minor", "tax_minor", "note")
 
 
@@ -50,7 +56,7 @@ def buyer(organization: Any) -> dict[str, Any]:
     }
 
 
-def digest(invoice: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], taxes: Sequence[Mapping[str, Any]]) -> bytes:
+def digest(invoice: Mapping[Any, Any], lines: Sequence[Mapping[Any, Any]], taxes: Sequence[Mapping[Any, Any]]) -> bytes:
     """Hash of the content without the number; `lines` and `taxes` are in order of position."""
     content = {
         "invoice": {name: _plain(invoice[name]) for name in INVOICE},
@@ -63,6 +69,36 @@ def digest(invoice: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], taxes
 def content_hash(content_digest: bytes, number: str) -> bytes:
     """The hash stored with the invoice."""
     return hashlib.sha256(content_digest + number.encode()).digest()
+
+
+def changed(session: Session) -> Iterator[str]:
+    """Numbers of the finalized invoices whose content no longer has the hash it was finalized with; a few hundred are held at a time."""
+    last: uuid.UUID | None = None
+    table = Invoice.__table__
+    while True:
+        wanted = select(table).where(table.c.content_hash.is_not(None)).order_by(table.c.id).limit(CHECKED_AT_ONCE)
+        batch = session.execute(wanted if last is None else wanted.where(table.c.id > last)).mappings().all()
+        if not batch:
+            return
+        ids = [invoice["id"] for invoice in batch]
+        lines, taxes = by_invoice(session, InvoiceLine, ids), by_invoice(session, InvoiceTax, ids)
+        for invoice in batch:
+            found = digest(invoice, lines.get(invoice["id"], []), taxes.get(invoice["id"], []))
+            if content_hash(found, invoice["invoice_number"]) != invoice["content_hash"]:
+                yield invoice["invoice_number"]
+        last = ids[-1]
+
+
+def by_invoice(
+    session: Session, model: type[InvoiceLine] | type[InvoiceTax], invoice_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, list[Mapping[Any, Any]]]:
+    """The lines or taxes of many invoices as plain rows, in order of position; one query."""
+    table = model.__table__
+    rows = session.execute(select(table).where(table.c.invoice_id.in_(invoice_ids)).order_by(table.c.invoice_id, table.c.position))
+    found: dict[uuid.UUID, list[Mapping[Any, Any]]] = {}
+    for row in rows.mappings():
+        found.setdefault(row["invoice_id"], []).append(row)
+    return found
 
 
 def _plain(value: Any) -> Any:
