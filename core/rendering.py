@@ -143,14 +143,19 @@ def time_tz(value: datetime, timezone: str = "UTC", locale: str = LOCALE, *, sec
 def period(start: datetime, end: datetime, timezone: str = "UTC", locale: str = LOCALE, *, zone: bool = False) -> str:
     """A half-open period of instants as inclusive days of `timezone`: "1–30 Nov 2026", with `zone` also its name.
 
-    A bound that is not a local midnight is shown to the minute instead of being rounded to a day.
+    A bound that is not a local midnight is said to the minute: "1–22 Nov 2026, until 10:41 CET".
     """
     first, last = start.astimezone(ZoneInfo(timezone)), end.astimezone(ZoneInfo(timezone))
-    if first.time() == time(0) and last.time() == time(0):
-        final = max(first.date(), last.date() - timedelta(days=1))
-        text = str(format_interval(first.date(), final, "yMMMd", locale=locale)).replace("\u2009–\u2009", "–").replace(" – ", "–")
-    else:
-        text = f"{datetime_tz(start, timezone, locale)} – {datetime_tz(end, timezone, locale)}"
+    final = last.date() - timedelta(days=1) if last.time() == time(0) else last.date()
+    text = (
+        str(format_interval(first.date(), max(first.date(), final), "yMMMd", locale=locale))
+        .replace("\u2009–\u2009", "–")
+        .replace(" – ", "–")
+    )
+    if first.time() != time(0):
+        text += f", from {time_tz(start, timezone, locale, seconds=False)}"
+    if last.time() != time(0):
+        text += f", until {time_tz(end, timezone, locale, seconds=False)}"
     return f"{text} ({timezone})" if zone else text
 
 

@@ -19,6 +19,7 @@ SERIES_MAX = 8
 TOP_PX, BOTTOM_PX = 10, 22
 BAR_SHARE = Decimal("0.62")
 LABELS_MAX_NARROW = 12
+LABEL_SHORT, LABEL_REACH = 4, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +249,21 @@ def _hatches(chart: Chart) -> Markup:
 
 def _labels(chart: Chart, slot: Decimal) -> Markup:
     crowded = sum(1 for bar in chart.bars if bar.label) > LABELS_MAX_NARROW
+    today = next((index for index, bar in enumerate(chart.bars) if bar.kind == "partial" and len(bar.label) > LABEL_SHORT), None)
+
+    def spare(index: int) -> bool:
+        beside_today = today is not None and 0 < abs(index - today) <= LABEL_REACH and index != len(chart.bars) - 1
+        return bool(beside_today or (crowded and index % 5))
 
     def css(bar: Bar, index: int) -> Markup:
-        names = [name for name, holds in (("now", bar.kind == "partial"), ("spare", crowded and index % 5)) if holds]
+        names = [name for name, holds in (("now", bar.kind == "partial"), ("spare", spare(index))) if holds]
         return Markup(' class="{}"').format(" ".join(names)) if names else Markup("")
 
     return Markup("").join(
         Markup('<text x="{}%" y="{}" text-anchor="{}"{}>{}</text>').format(
             _px(slot * index + slot / 2),
             chart.height_px - 4,
-            "end" if len(bar.label) > 4 and index >= len(chart.bars) - 2 else "middle",
+            "end" if len(bar.label) > LABEL_SHORT and index >= len(chart.bars) - 2 else "middle",
             css(bar, index),
             bar.label,
         )

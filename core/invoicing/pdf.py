@@ -5,6 +5,7 @@ Tagged (PDF/UA-1) and self-contained; the same document gives the same bytes, si
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import threading
@@ -72,6 +73,8 @@ def _stylesheet() -> tuple[CSS, FontConfiguration]:
         fonts = FontConfiguration()
         sheet = CSS(string=STYLESHEET.read_text(), base_url=FONTS.as_uri() + "/", font_config=fonts, url_fetcher=_fetcher())
         _press.parsed = (sheet, fonts)
+        if threading.current_thread() is threading.main_thread():
+            atexit.register(vars(_press).clear)  # fonts must go while the interpreter still stands
     parsed: tuple[CSS, FontConfiguration] = _press.parsed
     return parsed
 

@@ -81,7 +81,7 @@ def test_periods_end_inclusively_in_the_customers_zone() -> None:
     start, end = datetime(2026, 10, 31, 23, tzinfo=UTC), datetime(2026, 11, 30, 23, tzinfo=UTC)
     assert rendering.period(start, end, BERLIN) == "1–30 Nov 2026"
     assert rendering.period(start, end, BERLIN, zone=True) == "1–30 Nov 2026 (Europe/Berlin)"
-    assert rendering.period(start, end) == "31 Oct 2026, 23:00\xa0UTC – 30 Nov 2026, 23:00\xa0UTC"
+    assert rendering.period(start, end) == "31 Oct–30 Nov 2026, from 23:00\xa0UTC, until 23:00\xa0UTC"
     assert rendering.period(start, start + timedelta(days=1), BERLIN) == "1 Nov 2026"
     assert (
         rendering.period(datetime(2026, 12, 21, 23, tzinfo=UTC), datetime(2027, 1, 21, 23, tzinfo=UTC), BERLIN) == "22 Dec 2026–21 Jan 2027"
