@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
 from core.identity.models import Organization
-from core.subscriptions.models import Subscription, SubscriptionStatus
+from core.subscriptions.models import Subscription, SubscriptionStatus, SubscriptionTerm
 
 PAGE_SIZE_MAX = 200
 
@@ -96,3 +96,10 @@ def _page(
     if before_id is not None:
         wanted = wanted.where(Subscription.id < before_id)
     return session.scalars(wanted).all()
+
+
+def counts_by_version(session: Session) -> dict[uuid.UUID, int]:
+    """How many subscriptions go on without a planned end, by plan version (terms do not overlap: each has one such term at most)."""
+    version, open_ended = SubscriptionTerm.plan_version_id, SubscriptionTerm.end_at.is_(None)
+    rows = session.execute(select(version, func.count()).where(open_ended).group_by(version))
+    return {row[0]: row[1] for row in rows}
