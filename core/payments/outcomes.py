@@ -18,6 +18,7 @@ from core.ledger.models import AccountCode
 from core.payments import dunning
 from core.payments.attempts import locked_transaction, move
 from core.payments.declines import decline
+from core.payments.excess import keep as keep_excess
 from core.payments.gateways.base import ChargeOutcome, ChargeStatus
 from core.payments.models import BillingTransaction, TransactionStatus
 from core.subscriptions import status as subscription_status
@@ -105,8 +106,8 @@ def _succeeded(
     if invoice is not None and applied:
         settle.apply_payment(session, invoice, amount_minor=applied, at=at, actor=actor)
         invoice.next_collect_at = None
-    if excess:
-        row.extra = {**row.extra, "excess_minor": excess}
+    if invoice is not None and excess:
+        keep_excess(session, row, invoice, excess_minor=excess, at=at)
         audit.record(session, actor, "payment.excess", row, at=at, excess_minor=excess, **_about(row, invoice))
     post.post(
         session,

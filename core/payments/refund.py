@@ -18,6 +18,7 @@ from core.invoicing import settle
 from core.invoicing.models import Invoice
 from core.ledger import post
 from core.ledger.models import AccountCode
+from core.payments import excess
 from core.payments.attempts import locked_transaction, made_at, move
 from core.payments.gateways.base import RefundOutcome, RefundStatus
 from core.payments.models import LIVE, BillingTransaction, TransactionStatus, TransactionType
@@ -86,7 +87,7 @@ def begin(
     paid, _, _ = locked_transaction(session, charge_id)
     if paid.type != TransactionType.CHARGE or paid.status != Status.SUCCEEDED or paid.provider_transaction_id is None:
         raise Conflict("Only a payment that succeeded can be refunded.", code="not_refundable")
-    left = paid.amount_minor - given_back(session, charge_id)
+    left = paid.amount_minor - given_back(session, charge_id) - excess.used(session, paid)
     wanted = left if amount_minor is None else amount_minor
     _check(left, wanted, reason)
     row = _row(paid, wanted, reason=reason.strip(), at=at)
@@ -170,14 +171,15 @@ def given_back(session: Session, charge_id: uuid.UUID) -> int:
 
 
 def _succeeded(session: Session, row: BillingTransaction, invoice: Invoice | None, *, at: datetime, actor: Actor) -> None:
-    """Money that was paid in excess goes back first, then what settled the invoice."""
+    """Money that was paid in excess goes back first, from the account's credit; then what settled the invoice.
+
+    The receivable is open again by as much, though the invoice stays paid: a credit note, or the customer, closes it.
+    """
     row.settled_at, row.failure_code, row.failure_reason = at, None, None
-    paid = session.get_one(BillingTransaction, row.refunded_transaction_id, with_for_update=True, populate_existing=True)
-    excess = min(row.amount_minor, int(paid.extra.get("excess_minor", 0)) - int(paid.extra.get("excess_refunded_minor", 0)))
-    settled = row.amount_minor - excess
-    if excess:
-        paid.extra = {**paid.extra, "excess_refunded_minor": int(paid.extra.get("excess_refunded_minor", 0)) + excess}
+    charge = session.get_one(BillingTransaction, row.refunded_transaction_id, with_for_update=True, populate_existing=True)
     session.flush()
+    from_credit = excess.release(session, row, charge)
+    settled = row.amount_minor - from_credit
     if invoice is not None and settled:
         settle.reverse(session, invoice, amount_minor=settled, at=at, actor=actor)
     post.post(
@@ -185,7 +187,11 @@ def _succeeded(session: Session, row: BillingTransaction, invoice: Invoice | Non
         organization_id=row.organization_id,
         kind="refund",
         subject=row,
-        entries=[(AccountCode.CASH_CLEARING, -row.amount_minor), (AccountCode.RECEIVABLE, settled), (AccountCode.CUSTOMER_CREDIT, excess)],
+        entries=[
+            (AccountCode.CASH_CLEARING, -row.amount_minor),
+            (AccountCode.RECEIVABLE, settled),
+            (AccountCode.CUSTOMER_CREDIT, from_credit),
+        ],
         currency=row.currency,
         at=at,
         description=f"Refund on invoice {invoice.invoice_number}" if invoice is not None else "Refund",

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import event
@@ -18,7 +19,7 @@ from core import config
 from core.config import Settings
 from core.db import db, transaction
 from core.payments import collect
-from tests.payments.billing import NOW, bare_app
+from tests.payments.billing import bare_app
 
 POINTS = ("before_charge", "after_charge", "before_commit")
 
@@ -34,7 +35,7 @@ def main(database_url: str, provider_url: str, invoice_id: str, where: str) -> N
     config.use(Settings(environment="test", database_url=database_url, stripe_api_key="sk_test_fake", stripe_api_base=provider_url))
     with app.app_context():
         with transaction() as session:
-            attempt = collect.begin(session, uuid.UUID(invoice_id), at=NOW)
+            attempt = collect.begin(session, uuid.UUID(invoice_id), at=datetime.now(UTC))
         assert attempt is not None
         if where == "before_charge":
             die()
@@ -43,7 +44,7 @@ def main(database_url: str, provider_url: str, invoice_id: str, where: str) -> N
             die()
         event.listen(Session, "before_commit", die)
         with transaction() as session:
-            collect.record(session, attempt.id, outcome, at=NOW)
+            collect.record(session, attempt.id, outcome, at=datetime.now(UTC))
         db.session.remove()
 
 

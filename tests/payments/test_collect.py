@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,9 +12,12 @@ from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
 from core.errors import Conflict, Invalid, NotFound
-from core.payments import collect, external, queries, resolve
+from core.identity.models import Organization
+from core.invoicing.models import AccountCredit
+from core.payments import collect, external, queries, refund, resolve
 from core.payments.attempts import Attempt, made_at
 from core.payments.gateways.base import ChargeOutcome, ChargeStatus
+from core.payments.gateways.stripe import StripeGateway
 from core.payments.models import BillingTransaction, TransactionStatus
 from core.subscriptions.models import Subscription
 from tests.factories import make_organization
@@ -230,7 +234,24 @@ def test_news_that_contradicts_the_attempt_settles_nothing(session: Session, cha
     assert queries.unresolved_ids(session, now=attempt.made_at + DAY) == []
 
 
-def test_money_that_moved_after_all_is_owed_back_when_the_invoice_was_paid(session: Session, charging: ProviderFake) -> None:
+def _charge_behind_our_back(session: Session, organization: Organization, gateway: StripeGateway) -> str | None:
+    method = queries.default_method(session, organization.id)
+    assert method is not None
+    return gateway.charge(
+        customer=method.provider_customer_id or "",
+        payment_method=method.provider_payment_method_id,
+        amount_minor=11900,
+        currency="EUR",
+        attempt_id="late",
+        description="",
+        metadata={},
+        idempotency_key=str(uuid.uuid4()),
+    ).provider_id
+
+
+def test_money_that_moved_after_all_becomes_credit_when_the_invoice_was_paid(
+    session: Session, charging: ProviderFake, gateway: StripeGateway
+) -> None:
     organization = make_organization(session)
     save_card(organization)
     invoice = open_invoice(session, organization)
@@ -238,11 +259,22 @@ def test_money_that_moved_after_all_is_owed_back_when_the_invoice_was_paid(sessi
     assert attempt is not None
     collect.record(session, attempt.id, ChargeOutcome(ChargeStatus.DECLINED, decline_code="not_received"), at=NOW)
     collect.collect(invoice.id, at=NOW)
-    late = ChargeOutcome(ChargeStatus.SUCCEEDED, provider_id="pi_late", amount_minor=11900, currency="EUR")
+    late = ChargeOutcome(
+        ChargeStatus.SUCCEEDED, provider_id=_charge_behind_our_back(session, organization, gateway), amount_minor=11900, currency="EUR"
+    )
     collect.record(session, attempt.id, late, at=NOW)
     assert [row.status for row in rows(session)] == ["succeeded", "succeeded"]
     assert balances(session, organization) == {"CASH_CLEARING": 23800, "REVENUE": -11900, "CUSTOMER_CREDIT": -11900}
     assert len(facts(session, "payment.excess")) == 1
+    credit = session.scalars(select(AccountCredit)).one()
+    assert (credit.remaining_minor, credit.source_invoice_id) == (11900, invoice.id)
+    refund.refund(organization.id, attempt.id, reason="paid twice", at=NOW, actor=SYSTEM, amount_minor=1900)
+    session.expire_all()
+    assert (credit.remaining_minor, invoice.amount_paid_minor) == (10000, 11900)
+    assert balances(session, organization) == {"CASH_CLEARING": 21900, "REVENUE": -11900, "CUSTOMER_CREDIT": -10000}
+    credit.remaining_minor = 4000  # a later invoice used the rest
+    with pytest.raises(Invalid, match="cannot be made"):
+        refund.refund(organization.id, attempt.id, reason="paid twice", at=NOW, actor=SYSTEM, amount_minor=4001)
 
 
 def test_a_transfer_is_booked_once_by_its_reference(session: Session, charging: ProviderFake) -> None:

@@ -9,25 +9,28 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
+from core import selfcheck
 from core.audit import SYSTEM
 from core.db import db, retrying, transaction
 from core.errors import Conflict, Invalid
 from core.identity.models import Organization
 from core.invoicing.models import Invoice
-from core.payments import collect, inbound, refund, resolve
+from core.payments import collect, inbound, queries, reconcile, refund, resolve
 from core.payments.attempts import made_at
 from core.payments.models import BillingTransaction
 from tests.factories import make_organization
 from tests.fakes.fixtures import ROOT, ProviderFake
-from tests.payments.billing import NOW, balances, charging_at, open_invoice, save_card
+from tests.payments.billing import balances, charging_at, open_invoice, save_card
 from tests.payments.dying_worker import POINTS
+
+NOW = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def owing() -> tuple[uuid.UUID, uuid.UUID]:
     save_card(organization)
     with transaction() as session:
         organization = session.get_one(Organization, organization_id)
-        return organization_id, open_invoice(session, organization).id
+        return organization_id, open_invoice(session, organization, at=NOW).id
 
 
 def at_once(app: Flask, works: list[Callable[[], Any]]) -> list[Any]:
@@ -141,3 +144,41 @@ def test_a_worker_killed_on_the_way_charges_once(live: Flask, provider: Provider
     with transaction() as session:
         assert session.get_one(Invoice, invoice_id).status == "paid"
     db.session.remove()
+
+
+def test_a_bad_day_at_the_provider_ends_with_equal_books(live: Flask, provider: ProviderFake) -> None:
+    """Of sixty invoices a fifth lose the answer after the charge, a tenth get a 500 after it, a tenth never arrive, a fifth are refused."""
+    owed = [owing() for _ in range(60)]
+    began = datetime.now(UTC) - timedelta(seconds=2)
+    for mode, every in (("charge_then_drop", 5), ("charge_then_500", 10), ("drop_before_charge", 10), ("decline:insufficient_funds", 5)):
+        provider.mode(mode, every=every)
+    at_once(live, [lambda invoice_id=invoice_id: collect.collect(invoice_id, at=NOW) for _, invoice_id in owed])
+    provider.heal()
+    with transaction() as session:
+        first = Counter(session.scalars(select(BillingTransaction.status).where(BillingTransaction.status != "succeeded")))
+    assert first["unknown"] > 12, first
+    assert first["failed"] > 5, first
+    now = datetime.now(UTC) + timedelta(minutes=2)
+    for _ in range(2):
+        with transaction() as session:
+            waiting = queries.unresolved_ids(session, now=now)
+        at_once(live, [lambda attempt=attempt: resolve.resolve(attempt, now=now) for attempt in waiting] or [lambda: None])
+        at_once(live, [lambda invoice_id=invoice_id: collect.collect(invoice_id, at=now + timedelta(days=3)) for _, invoice_id in owed])
+    with transaction() as session:
+        assert queries.unresolved_ids(session, now=now) == []
+        statuses = Counter(session.scalars(select(Invoice.status).where(Invoice.id.in_([invoice_id for _, invoice_id in owed]))))
+    assert statuses == {"paid": 60}
+    times = Counter(len(charges(provider, invoice_id)) for _, invoice_id in owed)
+    assert times == {1: 60}
+    ours = {row.provider_id for row in reconcile.differences(since=began, until=now)}
+    with transaction() as session:
+        mine = set(
+            session.scalars(
+                select(BillingTransaction.provider_transaction_id).where(
+                    BillingTransaction.invoice_id.in_([invoice_id for _, invoice_id in owed])
+                )
+            )
+        )
+    assert not ours & mine
+    with transaction() as session:
+        assert selfcheck.run(session) == []
