@@ -193,7 +193,7 @@ def rejection_counts(session: Session, organization_id: uuid.UUID, *, since: dat
     """How many events were refused since then, by code."""
     r = usage_rejections.c
     query = select(r.code, func.count()).where(r.organization_id == organization_id, r.received_at >= since).group_by(r.code)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _usage_event(row: Row[Any]) -> UsageEvent:

@@ -84,6 +84,7 @@ def _judged(
     keys = _keys(given["idempotency_key"])
     wholes, fractions = _quantities(given["quantity"])
     properties = _properties(given["properties"])
+    units, subscriptions = _units(given["unit"]), _subscriptions(given["subscription_id"])
     _no_name_twice(body, given, properties)
     columns = Columns(
         organizations,
@@ -95,8 +96,8 @@ def _judged(
         np.arange(size, dtype=np.int16),
         keys,
         properties,
-        _units(given["unit"]),
-        _subscriptions(given["subscription_id"]),
+        units,
+        subscriptions,
     )
     return columns, _fed(kinds, names, columns, given["properties"])
 

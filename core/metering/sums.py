@@ -112,7 +112,8 @@ def load_meters(session: Session, metric_ids: Iterable[uuid.UUID]) -> dict[uuid.
 
 def _resolve(session: Session, windows: Sequence[Window]) -> list[_Span]:
     ids = {window.organization_id for window in windows}
-    numbers = dict(session.execute(select(organizations.c.id, organizations.c.number).where(organizations.c.id.in_(ids))).tuples().all())
+    rows = session.execute(select(organizations.c.id, organizations.c.number).where(organizations.c.id.in_(ids)))
+    numbers: dict[uuid.UUID, int] = {row.id: row.number for row in rows}
     meters = load_meters(session, {window.metric_id for window in windows})
     return [
         _Span(i, numbers[window.organization_id], *meters[window.metric_id], window.start, window.end)

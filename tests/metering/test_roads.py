@@ -1,0 +1,194 @@
+"""The quick road and the careful road give the same verdict on the same request."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.metering import bodies, careful, quick
+from core.metering.bodies import Form
+from core.metering.careful import Window
+from core.metering.directory import Account, EventType, event_type
+from core.metering.meters import Condition, Meter
+from core.metering.models import Aggregation
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+WINDOW = Window(timedelta(days=35), timedelta(minutes=5), 10_000)
+OWN = Account(uuid.UUID(int=7), 7, "acme", "acme", "active", None)
+OTHER = Account(uuid.UUID(int=8), 8, "clocked", "clocked", "active", datetime(2023, 11, 16, tzinfo=UTC))
+
+
+class FixedDirectory:
+    """Two organizations, three event types."""
+
+    types: dict[str, EventType] = {  # noqa: RUF012
+        "calls": event_type("calls", 1, (Meter(uuid.UUID(int=1), 1, "calls", "calls", Aggregation.SUM),)),
+        "plain": event_type("plain", 2, (Meter(uuid.UUID(int=2), 2, "plain", "plain", Aggregation.COUNT),)),
+        "llm": event_type(
+            "llm",
+            3,
+            (
+                Meter(uuid.UUID(int=3), 3, "tokens", "llm", Aggregation.SUM, "tokens"),
+                Meter(uuid.UUID(int=4), 4, "eu", "llm", Aggregation.COUNT, None, (Condition("region", frozenset({"eu", "true", "1.5"})),)),
+            ),
+        ),
+    }
+
+    def event_types(self, _names: Any) -> dict[str, EventType]:
+        return self.types
+
+    def accounts(self, references: Any) -> dict[str, Account]:
+        known = {name: account for account in (OWN, OTHER) for name in (account.external_id, str(account.id))}
+        return {reference: known[reference] for reference in references if reference in known}
+
+    def suggestion(self, name: str) -> str:
+        return f"There is no {name}."
+
+
+def both(body: bytes, own: Account | None = OWN, form: Form = Form.JSON) -> Any:
+    """The careful verdict, after checking that the quick one, if there is one, equals it."""
+    directory: Any = FixedDirectory()
+    slow = careful.judge(directory, own, bodies.cut(body, form), window=WINDOW, at=NOW)
+    fast = quick.judge(directory, own, body, form, window=WINDOW, at=NOW)
+    if fast is not None:
+        assert slow[2] == (), "the quick road accepted what the careful road refuses"
+        assert list(fast[1]) == slow[1]
+        assert slow[0] is not None
+        for name in type(slow[0]).__slots__:
+            mine, reference = getattr(fast[0], name), getattr(slow[0], name)
+            assert (
+                (np.array_equal(mine, reference) and mine.dtype == reference.dtype) if isinstance(mine, np.ndarray) else mine == reference
+            ), name
+    return slow, fast
+
+
+scalars = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=20),
+    st.integers(-(2**70), 2**70),
+    st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9),
+    st.booleans(),
+    st.none(),
+    st.sampled_from(["eu", "a:b", "[", "{"]),
+)
+usual = {
+    "metric_name": st.sampled_from(["calls", "plain", "llm"]),
+    "idempotency_key": st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40),
+}
+extra = {
+    "quantity": st.one_of(
+        st.integers(0, 10**14),
+        st.decimals(0, 10**6, places=12).map(lambda d: f"{d:f}"),
+        st.floats(0, 1e6),
+        st.sampled_from(["1", -1, 10**15]),
+    ),
+    "timestamp": st.one_of(
+        st.datetimes(datetime(2026, 5, 1), datetime(2026, 6, 16)).map(lambda at: at.isoformat() + "Z"),
+        st.sampled_from(["2026-06-15T12:00:00+02:00", "2026-02-30T00:00:00Z", "2026-06-15T12:00:00", "2026-06-15T12:00:00.123456789Z"]),
+    ),
+    "properties": st.dictionaries(st.sampled_from(["tokens", "region", "a:b", "naïve", "x", ""]), scalars, max_size=4),
+    "unit": st.sampled_from(["call", "GB", ""]),
+    "subscription_id": st.sampled_from([str(uuid.UUID(int=5)), "no"]),
+    "organization_id": st.sampled_from(["acme", str(OWN.id), "clocked", "stranger"]),
+}
+
+
+def dump(value: Any) -> bytes:
+    """JSON in which Decimals are numbers."""
+    return json.dumps(value, default=float, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+@settings(max_examples=400)
+@given(st.sampled_from([(), ("quantity",), ("quantity", "timestamp"), ("timestamp", "properties"), tuple(extra)]), st.data())
+def test_both_roads_agree_on_uniform_requests(fields: tuple[str, ...], data: st.DataObject) -> None:
+    shape = st.fixed_dictionaries({**usual, **{name: extra[name] for name in fields}})
+    events = data.draw(st.lists(shape, min_size=1, max_size=5))
+    both(dump(events), data.draw(st.sampled_from([OWN, None])))
+    both(b"\n".join(map(dump, events)), form=Form.NDJSON)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.fixed_dictionaries(usual, optional=extra), min_size=1, max_size=5))
+def test_both_roads_agree_on_mixed_requests(events: list[dict[str, Any]]) -> None:
+    both(dump(events))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"metric_name":"calls","idempotency_key":"a","quantity":1,"quantity":2}',
+        '{"metric_name":"calls","idempotency_key":"a","properties":{"a":1,"a":2}}',
+        '{"metric_name":"calls","idempotency_key":"a","properties":{"a" :1,"a": 2}}',
+        '{"metric_name":"calls","idempotency_key":"a:b","properties":{"a":":","a":2}}',
+        '{"metric_name":"calls","idempotency_key":"a","properties":{"a":{}}}',
+        '{"metric_name":"calls","idempotency_key":"a","properties":{"a":["{"]}}',
+        '{"metric_name":"calls","idempotency_key":"a","properties":{"\\u0000":1}}',
+        '{"metric_name":"calls","idempotency_key":"a","quantity":"1","event_name":"calls"}',
+    ],
+)
+def test_a_fault_is_found_on_either_road(event: str) -> None:
+    slow, fast = both(f"[{event}]".encode())
+    assert fast is None
+    assert len(slow[2]) == 1
+
+
+def test_the_usual_request_takes_the_quick_road() -> None:
+    events = [
+        {
+            "metric_name": "calls",
+            "idempotency_key": f"k{i}",
+            "quantity": 0.5,
+            "timestamp": "2026-06-15T11:00:00.123Z",
+            "properties": {"url": "a:b", "n": i},
+        }
+        for i in range(50)
+    ]
+    (columns, fed, refused), fast = both(dump(events))
+    assert fast is not None
+    assert refused == ()
+    assert (columns.wholes.tolist()[0], columns.fractions.tolist()[0], fed[0]) == (0, 5 * 10**11, '["calls"]')
+
+
+def test_each_organization_is_judged_by_its_own_time() -> None:
+    events = [
+        {"metric_name": "calls", "idempotency_key": "a", "organization_id": "clocked", "timestamp": "2023-11-15T00:00:00Z"},
+        {"metric_name": "calls", "idempotency_key": "b", "organization_id": "acme", "timestamp": "2023-11-15T00:00:00Z"},
+        {"metric_name": "calls", "idempotency_key": "c", "organization_id": "clocked", "timestamp": "2026-06-15T00:00:00Z"},
+    ]
+    (columns, _, refused), _ = both(dump(events), None)
+    assert columns.organizations.tolist() == [8]
+    assert [(one.index, one.code) for one in refused] == [(1, "timestamp_too_old"), (2, "timestamp_in_future")]
+
+
+@given(st.integers(0, 10**14 - 1), st.integers(0, 10**12 - 1))
+def test_a_quantity_is_what_was_sent(whole: int, fraction: int) -> None:
+    token = f"{whole}.{fraction:012}"
+    (columns, _, _), fast = both(f'[{{"metric_name":"calls","idempotency_key":"a","quantity":{token}}}]'.encode())
+    assert fast is not None
+    assert Decimal(int(columns.wholes[0]) * 10**12 + int(columns.fractions[0])).scaleb(-12) == Decimal(token)
+
+
+@given(st.timedeltas(timedelta(minutes=-10), timedelta(minutes=10)), st.sampled_from(["first", "last"]))
+def test_the_window_is_closed_at_both_ends(offset: timedelta, end: str) -> None:
+    edge = NOW - WINDOW.past if end == "first" else NOW + WINDOW.future
+    at = edge + offset
+    (columns, _, _), _ = both(dump([{"metric_name": "calls", "idempotency_key": "a", "timestamp": at.isoformat()}]))
+    assert (columns is not None) == (NOW - WINDOW.past <= at <= NOW + WINDOW.future)
+
+
+def test_a_closed_organization_takes_nothing() -> None:
+    closed = replace(OTHER, status="closed")
+    directory: Any = FixedDirectory()
+    directory.accounts = lambda references: dict.fromkeys(references, closed)
+    raws = [b'{"metric_name":"calls","idempotency_key":"a","organization_id":"x"}']
+    accepted, _, refused = careful.judge(directory, None, raws, window=WINDOW, at=NOW)
+    assert accepted is None
+    assert refused[0].code == "unknown_organization"
