@@ -13,6 +13,7 @@ from ops.home import ROOT
 from ops.supervisor import python
 
 BIN = Path(sys.executable).parent
+HUNG_SECONDS = 420  # of one test; the longest starts the whole product twice
 PIN = ("pip", "compile", "-q", "--universal", "--generate-hashes", "--no-header", "--no-annotate")
 
 
@@ -41,8 +42,11 @@ def test(arguments: list[str]) -> int:
     os.environ.setdefault("CI", "true")
     clean = lint() == 0
     workers = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "worksteal"]
+    hung = ["-o", f"faulthandler_timeout={HUNG_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
     print("== tests", flush=True)
-    status = subprocess.run(python("-m", "pytest", *(arguments or workers)), cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    status = subprocess.run(
+        python("-m", "pytest", *(arguments or workers), *hung), cwd=ROOT, stdin=subprocess.DEVNULL, check=False
+    ).returncode
     if not clean:
         print("lint, types or import rules failed, see above", file=sys.stderr)
     return status or (0 if clean else 1)

@@ -49,28 +49,34 @@ class Cluster:
         return f"postgresql://{user}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def create(self) -> None:
-        """Make the data directory unless it is there, with data checksums and scram-sha-256 passwords."""
-        if (self.directory / "PG_VERSION").exists():
+        """Make the data directory unless it is there, with data checksums and scram-sha-256 passwords.
+
+        It gets its name only once it is whole, so a start that was killed here leaves nothing to trip over.
+        """
+        if self.directory.exists():
             return
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(mode=0o700, parents=True)
+        partial = self.directory.with_name(f"{self.directory.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700, parents=True)
         passwords = self.directory.with_name(f"{self.directory.name}.password")
         passwords.touch(mode=0o600)
         passwords.write_text(self.password)
         user = system_user()
         if user:
-            shutil.chown(self.directory, user)
+            shutil.chown(partial, user)
             shutil.chown(passwords, user)
-        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions", "--no-sync"]
+        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions"]
+        if self.settings.get("fsync") == "off":
+            locale.append("--no-sync")
         login = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={passwords}"]
         done = subprocess.run(
-            leash.command([binaries() / "initdb", "-D", self.directory, *locale, *login], user=user),
+            leash.command([binaries() / "initdb", "-D", partial, *locale, *login], user=user),
             capture_output=True, text=True, check=False, cwd="/",
         )  # fmt: skip
         passwords.unlink()
         if done.returncode != 0:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            raise RuntimeError(f"PostgreSQL could not make its data directory {self.directory}:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"PostgreSQL could not make its data directory {partial}:\n{done.stdout}{done.stderr}")
+        partial.rename(self.directory)
 
     def arguments(self) -> list[str]:
         """The server's command line, leashed to this process; SIGINT is its fast shutdown."""

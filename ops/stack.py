@@ -207,6 +207,13 @@ def settings(home: Home, ports: dict[str, int], given: dict[str, str]) -> dict[s
     return {**defaults, **local, **named, **fixed}
 
 
+def port_number(text: str) -> int:
+    """A TCP port an ordinary user may listen on."""
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1024 to 65535")
+    return int(text)
+
+
 def answers(address: str) -> bool:
     """Whether a GET is answered with 200."""
     try:
@@ -234,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run until a signal; exit status 0 after a clean stop, 1 when the product could not start."""
     parser = argparse.ArgumentParser(prog="python -m ops.stack", description=__doc__)
     parser.add_argument("--home", type=Path, default=path_from_environment())
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 0) or None)
+    parser.add_argument("--port", type=port_number, default=os.environ.get("PORT") or None, help="of the web server")
     parser.add_argument("--no-demo", action="store_true", help="leave an empty database empty")
     given = parser.parse_args(argv)
     try:
