@@ -31,7 +31,7 @@ def fake_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_missing_packages_are_installed_by_root(fake_apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     setup.install_system_packages("run")
-    assert fake_apt.read_text().splitlines() == ["update -q", "install -q -y --no-install-recommends libmissing0"]
+    assert fake_apt.read_text().splitlines() == ["update -q", "-q install -y --no-install-recommends libmissing0"]
 
 
 def test_others_are_told_the_exact_command(fake_apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
