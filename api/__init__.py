@@ -1,14 +1,14 @@
 """The HTTP API under /api/v1: JSON in and out, problem+json for errors, described by its own OpenAPI document.
 
-`contract` declares and carries out endpoints, `reading` reads requests, `call` knows the key; `usage` takes events in front of Flask;
-the other modules are one resource each.
+`contract` declares endpoints, `execution` carries them out, `reading` reads requests, `call` knows the key; `usage` takes events in
+front of Flask; the other modules are one resource each.
 """
 
 from flask import Blueprint
 
 from api import (
     api_keys,
-    contract,
+    execution,
     inbound_webhooks,
     invoices,
     metrics,
@@ -26,6 +26,6 @@ RESOURCES = (organizations, metrics, plans, subscriptions, plan_changes, invoice
 """Importing them declares their endpoints."""
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-contract.mount(blueprint)
+execution.mount(blueprint)
 openapi.mount(blueprint)
 inbound_webhooks.mount(blueprint)

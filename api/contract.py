@@ -1,35 +1,22 @@
-"""How an endpoint is declared and carried out: key and scope, strict input, one transaction, idempotency, typed answer.
+"""How an endpoint is declared.
 
     @endpoint("POST", "/billing/metrics", scope=Scope.BILLING_WRITE, status=201)
     def create_metric(call: Call, body: MetricIn) -> MetricOut: ...
 
 The types of `body` and `query` and the return type are the contract: requests are read by them, answers written by them, and
-the OpenAPI document is made of them. A POST, PATCH or DELETE runs inside one transaction that also keeps the answer under its
-Idempotency-Key. A `stepwise` endpoint (a provider is called, a worker is waited for) opens its transactions itself.
+the OpenAPI document is made of them. How a declared endpoint is carried out is in `execution`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
 from inspect import cleandoc
 from typing import Any, Generic, TypeVar, get_type_hints
 
 import msgspec
-from flask import Blueprint, Response, request
 
-from api import reading
-from api.call import Call, authenticated
-from core import clock
-from core.db import retrying, transaction
-from core.errors import BillingError, Declined, FieldError, Invalid, NotFound
-from core.identity import idempotency
-from web.errors import answer
+from core.errors import FieldError, Invalid
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,8 +24,6 @@ R = TypeVar("R")
 JSON = "application/json"
 PAGE_ROWS = 50
 PAGE_ROWS_MAX = 100
-KEY_FORM = re.compile(r"[\x21-\x7e]{1,255}")
-REPLAYED = "Idempotent-Replayed"
 
 
 class Input(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +109,7 @@ def endpoint(
     statuses: Sequence[int] = (),
     secret: str | None = None,
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Declare a route.
+    """Declare a route. A `stepwise` one (a provider is called, a worker is waited for) opens its transactions itself.
 
     `statuses` are further answers with the same body (202 while something is still on its way); `secret` names a field of the
     answer that is not kept for a replay.
@@ -154,158 +139,8 @@ def endpoint(
     return declare
 
 
-def mount(blueprint: Blueprint) -> None:
-    """Register every declared endpoint."""
-    for declared in ENDPOINTS:
-        name = declared.view.__name__
-        blueprint.add_url_rule(declared.path, name, partial(_carry_out, declared), methods=[declared.method])
-
-
 def page_of(rows: Sequence[R], limit: int, convert: Callable[[R], T], key: Callable[[R], object]) -> Page[T]:
     """A page of `rows`, which the query fetched with a limit of `limit + 1`: the extra row only tells that more follow."""
     shown = rows[:limit]
     more = len(rows) > limit
     return Page(data=[convert(row) for row in shown], has_more=more, next_cursor=str(key(shown[-1])) if more else None)
-
-
-def _carry_out(declared: Endpoint, **path: Any) -> Response:
-    request.max_content_length = reading.BODY_BYTES_MAX
-    call = authenticated(declared.scope)
-    if any(isinstance(value, str) and reading.UNSTORABLE.search(value) for value in path.values()):
-        raise NotFound("There is nothing with this name.")
-    arguments: dict[str, Any] = dict(path)
-    if declared.query is not None:
-        arguments["query"] = reading.query(request.args.lists(), declared.query)
-    elif request.args:
-        raise Invalid(
-            "This address takes no query.", errors=tuple(FieldError(f"/{name}", "There is no such parameter.") for name in request.args)
-        )
-    if declared.method == "GET":
-        return _response(declared, declared.view(call, **arguments))
-    found = _body(declared)
-    if declared.body is not None:
-        arguments["body"] = reading.convert(found, declared.body)
-    work = partial(_stepwise if declared.stepwise else _atomic, declared, call, arguments, _key(call, found))
-    return work() if declared.stepwise else retrying(work)
-
-
-def _body(declared: Endpoint) -> Any:
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise reading.WrongMediaType("Send the body uncompressed here; only usage may be compressed.")
-    if (request.content_length or 0) > reading.BODY_BYTES_MAX:
-        raise reading.TooLarge(f"Send at most {reading.BODY_BYTES_MAX} bytes.")
-    raw = request.get_data(cache=False)
-    if not raw.strip():
-        if declared.body is not None and any(item.required for item in msgspec.structs.fields(declared.body)):
-            raise reading.Malformed("A JSON object is needed.")
-        return {}
-    if request.mimetype != JSON:
-        raise reading.WrongMediaType(f"Send the body as {JSON}, not {request.mimetype or 'without a media type'}.")
-    found = reading.document(raw)
-    if declared.body is None and found != {}:
-        raise Invalid("This address takes no body.", errors=(FieldError("", "Leave the body out."),))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    name: dict[str, str]
-    request_hash: bytes
-
-
-def _key(call: Call, found: Any) -> _Key | None:
-    given = request.headers.get("Idempotency-Key")
-    if given is None or request.method != "POST":
-        return None
-    if not KEY_FORM.fullmatch(given):
-        raise reading.Malformed("An Idempotency-Key has 1 to 255 visible ASCII characters.", code="bad_idempotency_key")
-    canonical = json.dumps([request.query_string.decode("latin-1"), found], sort_keys=True, default=str)
-    principal = f"{call.organization_id or 'platform'} {request.path}"
-    return _Key({"principal": principal, "key": given}, hashlib.sha256(canonical.encode()).digest())
-
-
-def _atomic(declared: Endpoint, call: Call, arguments: dict[str, Any], key: _Key | None) -> Response:
-    with transaction() as session:
-        if key is not None:
-            idempotency.lock(session, **key.name)
-            before = idempotency.find(session, **key.name, request_hash=key.request_hash, at=clock.now())
-            if before is not None:
-                return _replay(before)
-            idempotency.claim(session, **key.name, request_hash=key.request_hash, at=clock.now())
-        result = declared.view(call, **arguments)
-        session.flush()
-        response = _response(declared, result)
-        if key is not None:
-            kept = _without(declared.secret, response.get_data())
-            idempotency.complete(session, **key.name, status=response.status_code, content_type=str(response.mimetype), body=kept)
-    return response
-
-
-def _without(secret: str | None, body: bytes) -> bytes:
-    return body if secret is None else msgspec.json.encode({**msgspec.json.decode(body), secret: None})
-
-
-def _stepwise(declared: Endpoint, call: Call, arguments: dict[str, Any], key: _Key | None) -> Response:
-    if key is None:
-        return _response(declared, declared.view(call, **arguments))
-    with transaction() as session:
-        idempotency.lock(session, **key.name)
-        before = idempotency.find(session, **key.name, request_hash=key.request_hash, at=clock.now())
-        if before is not None and before.status is not None:
-            return _replay(before)
-        idempotency.claim(session, **key.name, request_hash=key.request_hash, at=clock.now())
-    try:
-        response = _response(declared, declared.view(call, **arguments))
-    except BillingError as error:
-        # A declined charge is an answer, kept like any other; every other refusal did nothing, so the key is free again.
-        return _keep(answer(error), key) if isinstance(error, Declined) else _give_back(error, key)
-    return _keep(response, key)
-
-
-def _keep(response: Any, key: _Key) -> Response:
-    with transaction() as session:
-        idempotency.complete(
-            session, **key.name, status=response.status_code, content_type=str(response.mimetype), body=response.get_data()
-        )
-    return response
-
-
-def _give_back(error: BillingError, key: _Key) -> Response:
-    with transaction() as session:
-        idempotency.release(session, **key.name)
-    raise error
-
-
-def _replay(record: Any) -> Response:
-    return Response(record.body, record.status, {REPLAYED: "true"}, content_type=record.content_type)
-
-
-def _response(declared: Endpoint, result: Any) -> Response:
-    if isinstance(result, Response):
-        return result
-    status = declared.status
-    if isinstance(result, Answered):
-        status, result = result.status, result.body
-    if result is None:
-        return Response(status=204)
-    return Response(encoded(result), status, content_type=JSON)
-
-
-def encoded(result: Any) -> bytes:
-    """An answer as JSON: Decimals as plain strings, times in UTC with Z."""
-    return _ENCODER.encode(result)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return plain_decimal(value)
-    raise TypeError(f"{type(value)} has no place in an answer")
-
-
-def plain_decimal(value: Decimal) -> str:
-    """A quantity or unit price without exponent and without trailing zeros: "1500", "0.0000048"."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain, decimal_format="string")

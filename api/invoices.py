@@ -12,10 +12,10 @@ from flask import Response
 from msgspec import Meta, field
 
 from api.call import Call
-from api.contract import Input, Listing, Output, Page, endpoint, page_of, plain_decimal
+from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.payments import PaymentOut, payment_out
 from api.reading import Exact
-from api.values import Code, Reference, ShortText, Text, amount, cursor_id
+from api.values import Code, Reference, ShortText, Text, amount, cursor_id, plain_decimal
 from core.db import transaction
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization

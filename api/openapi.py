@@ -11,11 +11,13 @@ from flask import Blueprint, Response, current_app, render_template
 
 from api import documented
 from api.contract import ENDPOINTS, JSON, Answered, Endpoint, Output
+from api.problems import CODES
 from api.values import exact_schema
 from core.errors import NotFound
 from web.errors import PROBLEM
 
 VERSION = "1.0.0"
+TAGS = ("Organizations", "Metrics", "Plans", "Subscriptions", "Usage", "Invoices", "Payments", "API keys", "Test clocks")
 REFERENCE = "#/components/schemas/{name}"
 PARAMETER = re.compile(r"<(?:(?P<kind>[a-z]+):)?(?P<name>[a-z_]+)>")
 PARAMETER_SCHEMAS = {
@@ -87,7 +89,7 @@ def document(public_url: str) -> dict[str, Any]:
         "info": {"title": "ValueVerse Billing API", "version": VERSION, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}},
         "servers": [{"url": f"{public_url}/api/v1"}],
         "security": [{"key": []}],
-        "tags": [{"name": name} for name in dict.fromkeys(declared.tag for declared in ENDPOINTS)],
+        "tags": [{"name": name} for name in TAGS],
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key: `vv_live_…` or `vv_test_…`."}},
@@ -189,8 +191,10 @@ def _answered_in_front() -> Response:
 
 def _show() -> str:
     found = document(current_app.config["SETTINGS"].public_url)
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in TAGS}
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
-            groups.setdefault(operation["tags"][0], []).append({"method": method.upper(), "path": f"/api/v1{path}", **operation})
-    return render_template("api/docs.html", info=found["info"], groups=groups, schemas=found["components"]["schemas"], problems=PROBLEMS)
+            groups[operation["tags"][0]].append({"method": method.upper(), "path": f"/api/v1{path}", **operation})
+    return render_template(
+        "api/docs.html", info=found["info"], groups=groups, schemas=found["components"]["schemas"], problems=PROBLEMS, codes=CODES
+    )

@@ -131,7 +131,7 @@ def pay_invoice(call: Call, invoice_id: uuid.UUID, body: PaymentIn) -> Answered[
         return_url=body.return_url,
     )
     if paid.status == TransactionStatus.FAILED:
-        raise Declined(paid.failure_reason or "The payment was declined.", code=f"declined_{paid.failure_code or 'unknown'}")
+        raise Declined(paid.failure_reason or "The payment was declined.")
     return Answered(payment_out(paid), 202 if paid.status in LIVE else 201)
 
 

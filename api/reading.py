@@ -82,7 +82,7 @@ def document(raw: bytes) -> Any:
 def convert(found: Any, wanted: type[T], *, strict: bool = True) -> T:
     """`found` as the Struct `wanted`; raises Invalid pointing at the first field that does not fit. Times become UTC."""
     try:
-        return _in_utc(msgspec.convert(found, wanted, strict=strict, dec_hook=_exact), "")
+        return _plain_values(msgspec.convert(found, wanted, strict=strict, dec_hook=_exact), "")
     except msgspec.ValidationError as error:
         raise Invalid("The request has a field that does not fit.", errors=(field_error(str(error)),)) from error
 
@@ -118,16 +118,18 @@ def field_error(message: str) -> FieldError:
     return FieldError(pointer, detail.replace("`", ""))
 
 
-def _in_utc(value: Any, pointer: str) -> Any:
+def _plain_values(value: Any, pointer: str) -> Any:
     if isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             before = getattr(value, name)
-            after = _in_utc(before, f"{pointer}/{name}")
+            after = _plain_values(before, f"{pointer}/{name}")
             if after is not before:
                 setattr(value, name, after)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            value[index] = _in_utc(item, f"{pointer}/{index}")
+            value[index] = _plain_values(item, f"{pointer}/{index}")
+    elif isinstance(value, Exact):
+        return Decimal(value)
     elif isinstance(value, datetime):
         if value.year not in YEARS:
             errors = (FieldError(pointer, f"Give a time from {YEARS.start} to {YEARS.stop - 1}."),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -59,6 +60,12 @@ def exact_schema(kind: type[Any]) -> dict[str, Any]:
 def amount(minor: int | None, currency: str) -> str:
     """Minor units as the API writes money: a decimal string in major units."""
     return format_decimal(minor or 0, currency)
+
+
+def plain_decimal(value: Decimal) -> str:
+    """A quantity or unit price without exponent and without trailing zeros: "1500", "0.0000048"."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def cursor_id(query: Listing) -> uuid.UUID | None:

@@ -89,11 +89,11 @@ def test_a_claim_left_by_a_dead_process_is_taken_over_after_a_minute(api: Api, s
 
 
 def _hash_of(api: Api, path: str, body: Any) -> bytes:
-    from api import contract
+    from api import call, execution
 
     found = {}
     with api.client.application.test_request_context(f"/api/v1{path}", method="POST", headers={"Idempotency-Key": "order-1"}):
-        key = contract._key(contract.Call(None, None, None, (), "test"), body)  # type: ignore[arg-type]
+        key = execution._key(call.Call(None, None, None, (), "test"), body)  # type: ignore[arg-type]
         assert key is not None
         found["hash"] = key.request_hash
     return found["hash"]
