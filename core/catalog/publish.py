@@ -81,7 +81,10 @@ def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     table = SubscriptionPlan.__table__
     session.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=["code"]))  # type: ignore[arg-type]
     plan = session.scalars(
-        select(SubscriptionPlan).where(SubscriptionPlan.code == checked.code).with_for_update().execution_options(populate_existing=True)
+        select(SubscriptionPlan)
+        .where(SubscriptionPlan.code == checked.code)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     ).one()
     if plan.currency != checked.currency:
         detail = f"the plan is in {plan.currency}; publish a plan in {checked.currency} under a code of its own"
@@ -132,7 +135,7 @@ def _rules(checked: Plan, metrics: Mapping[str, Metric]) -> list[PricingRule]:
 
 def set_active(session: Session, plan_id: uuid.UUID, *, active: bool, actor: Actor, at: datetime) -> SubscriptionPlan:
     """Offer the plan to new subscriptions or stop offering it; running subscriptions are not touched."""
-    plan = session.get_one(SubscriptionPlan, plan_id, with_for_update=True, populate_existing=True)
+    plan = session.get_one(SubscriptionPlan, plan_id, with_for_update={"key_share": True}, populate_existing=True)
     if plan.is_active != active:
         plan.is_active = active
         audit.record(session, actor, "plan.offered" if active else "plan.withdrawn", plan, at=at, code=plan.code)

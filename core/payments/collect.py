@@ -107,10 +107,14 @@ def collect(
     return_url: str | None = None,
 ) -> uuid.UUID | None:
     """The whole of it. Call it outside of a transaction: it opens its own. Returns the id of the attempt it made, if it made one."""
-    with transaction() as session:
-        attempt = begin(
-            session, invoice_id, at=at, actor=actor, payment_method_id=payment_method_id, on_demand=on_demand, return_url=return_url
-        )
+
+    def begin_it() -> Attempt | None:
+        with transaction() as session:
+            return begin(
+                session, invoice_id, at=at, actor=actor, payment_method_id=payment_method_id, on_demand=on_demand, return_url=return_url
+            )
+
+    attempt = retrying(begin_it)
     if attempt is None:
         return None
     outcome = charge(attempt)

@@ -72,7 +72,7 @@ def keep(
     make_default: bool = True,
 ) -> PaymentMethod:
     """Remember a method that the provider has saved; once per provider's id, whoever brings the news first."""
-    session.execute(select(Organization.id).where(Organization.id == organization_id).with_for_update())
+    _lock_methods(session, organization_id)
     known = session.scalars(
         select(PaymentMethod).where(PaymentMethod.provider == provider, PaymentMethod.provider_payment_method_id == card.id)
     ).one_or_none()
@@ -179,13 +179,18 @@ def _make_default(session: Session, method: PaymentMethod) -> None:
 
 
 def _locked(session: Session, organization_id: uuid.UUID, method_id: uuid.UUID) -> PaymentMethod:
-    session.execute(select(Organization.id).where(Organization.id == organization_id).with_for_update())
+    _lock_methods(session, organization_id)
     method = session.scalars(
         select(PaymentMethod).where(_usable(organization_id), PaymentMethod.id == method_id).execution_options(populate_existing=True)
     ).one_or_none()
     if method is None:
         raise NotFound("There is no such payment method.")
     return method
+
+
+def _lock_methods(session: Session, organization_id: uuid.UUID) -> None:
+    """One change of an organization's methods at a time; rows that refer to the organization may be written meanwhile."""
+    session.execute(select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True))
 
 
 def _usable(organization_id: uuid.UUID):  # type: ignore[no-untyped-def]  # SQLAlchemy's own expression type

@@ -171,3 +171,20 @@ def last_use(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, Bi
         .order_by(BillingTransaction.payment_method_id, BillingTransaction.id.desc())
     )
     return {row.payment_method_id: row for row in rows if row.payment_method_id is not None}
+
+
+def chargeable_drafts(session: Session, run_id: uuid.UUID) -> int:
+    """How many drafts of an invoice run will be charged by themselves once they are finalized."""
+    has_method = select(PaymentMethod.id).where(
+        PaymentMethod.organization_id == Invoice.organization_id, PaymentMethod.is_default, PaymentMethod.removed_at.is_(None)
+    )
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Invoice)
+            .join(Organization, Organization.id == Invoice.organization_id)
+            .where(Invoice.run_id == run_id, Invoice.status == InvoiceStatus.DRAFT, Invoice.held_reason.is_(None), Invoice.total_minor > 0)
+            .where(Organization.auto_collect, has_method.exists())
+        )
+        or 0
+    )

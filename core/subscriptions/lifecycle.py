@@ -51,7 +51,9 @@ def start(
     `trial_period_days` overrides the plan's. Invalid with pointers for wrong input, NotFound for an unknown organization, Conflict when
     the account is closed or another subscription already bills the plan or one of its metrics. The caller checks `payment_method_id`.
     """
-    organization = session.get(Organization, organization_id, with_for_update={"of": Organization}, populate_existing=True)
+    organization = session.get(
+        Organization, organization_id, with_for_update={"of": Organization, "key_share": True}, populate_existing=True
+    )
     if organization is None:
         raise NotFound("There is no such organization.")
     if organization.status != OrganizationStatus.ACTIVE:

@@ -22,7 +22,7 @@ from core.db import db, retrying, transaction
 from core.errors import Conflict, Invalid
 from core.identity.models import Organization
 from core.invoicing.models import Invoice
-from core.payments import collect, inbound, queries, reconcile, refund, resolve
+from core.payments import collect, inbound, methods, queries, reconcile, refund, resolve
 from core.payments.attempts import made_at
 from core.payments.models import BillingTransaction
 from tests.factories import make_organization
@@ -83,6 +83,26 @@ def test_ten_clicks_are_one_charge(live: Flask, provider: ProviderFake) -> None:
     assert len(attempts) == 1, results
     assert len(charges(provider, invoice_id)) == 1
     assert books(organization_id) == {"CASH_CLEARING": 11900, "REVENUE": -11900}
+
+
+def test_cards_are_saved_and_chosen_while_invoices_are_paid(live: Flask, provider: ProviderFake) -> None:
+    organization_id, first = owing()
+    with transaction() as session:
+        organization = session.get_one(Organization, organization_id)
+        invoice_ids = [first, *(open_invoice(session, organization, at=NOW).id for _ in range(3))]
+        card_id = queries.methods(session, organization_id)[0].id
+
+    def choose() -> None:
+        with transaction() as session:
+            methods.set_default(session, organization_id, card_id, at=NOW, actor=SYSTEM)
+
+    works: list[Callable[[], Any]] = [lambda i=i: collect.pay(organization_id, i, at=NOW, actor=SYSTEM).status for i in invoice_ids * 3]
+    works += [choose, lambda: methods.attach(organization_id, provider_token="pm_card_mastercard", at=NOW, actor=SYSTEM).id] * 4
+    results = at_once(live, works)
+    assert not [found for found in results if isinstance(found, Exception)], results
+    assert [len(charges(provider, invoice_id)) for invoice_id in invoice_ids] == [1, 1, 1, 1]
+    with transaction() as session:
+        assert sum(method.is_default for method in queries.methods(session, organization_id)) == 1
 
 
 def test_thirty_two_refunds_never_give_back_more_than_was_taken(live: Flask, provider: ProviderFake) -> None:
