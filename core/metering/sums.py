@@ -143,7 +143,7 @@ def _add(found: Measured, spans: Iterable[_Span], usages: Iterable[tuple[int, st
 
 
 def _whole_hours(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
-    group = "r.group_key" if by_group else "''"
+    group = "r.group_key" if by_group else "CAST('' AS text)"
     kinds = {Aggregation.COUNT: "sum", Aggregation.SUM: "sum", Aggregation.MAX: "max", Aggregation.UNIQUE_COUNT: "sum"}
     for function in ("sum", "max"):
         some = [span for span in spans if kinds.get(span.meter.aggregation) == function]
