@@ -1,0 +1,145 @@
+"""What the lifecycle's timelines cost: each change followed to the invoices it causes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.audit import SYSTEM
+from core.catalog import publish
+from core.identity.models import Organization
+from core.invoicing import draft, finalize
+from core.invoicing.models import Invoice, InvoiceLine
+from core.subscriptions import lifecycle, plan_change, queries
+from core.subscriptions.models import Subscription
+from tests.factories import make_organization, make_plan
+
+DAY = timedelta(days=1)
+START = datetime(2026, 6, 1, 15, 30, tzinfo=UTC)
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def organization(session: Session) -> Organization:
+    return make_organization(session)
+
+
+def start(session: Session, organization: Organization, version: Any, **given: Any) -> Subscription:
+    return lifecycle.start(session, organization.id, plan=version.plan.code, **{"at": START, "actor": SYSTEM, **given})
+
+
+def bill(session: Session, subscription: Subscription, *, until: datetime) -> list[list[tuple[str, int]]]:
+    """Bill and finalize everything that falls due by `until`, step by step; the lines of each invoice as (kind, minor units)."""
+    seen = set(session.scalars(select(Invoice.id).where(Invoice.subscription_id == subscription.id)))
+    while draft.bill_many(session, [subscription.id], as_of=until, actor=SYSTEM):
+        drafts = session.scalars(select(Invoice.id).where(Invoice.subscription_id == subscription.id, Invoice.status == "draft")).all()
+        finalize.finalize_many(session, drafts, at=until, actor=SYSTEM)
+    session.expire_all()
+    made = session.scalars(select(Invoice).where(Invoice.subscription_id == subscription.id).order_by(Invoice.sequence)).all()
+    lines = select(InvoiceLine.kind, InvoiceLine.amount_minor).order_by(InvoiceLine.position)
+    return [
+        [(kind, minor) for kind, minor in session.execute(lines.where(InvoiceLine.invoice_id == invoice.id))]
+        for invoice in made
+        if invoice.id not in seen
+    ]
+
+
+def test_the_first_period_is_whole_although_it_began_in_the_afternoon(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"))
+    assert bill(session, subscription, until=START) == [[("charge", 10000)]]
+    assert bill(session, subscription, until=START) == []
+    assert bill(session, subscription, until=JUNE + 61 * DAY) == [[("charge", 10000)], [("charge", 10000)]]
+    assert queries.due_ids(session, as_of=JUNE + 61 * DAY) == []
+
+
+def test_a_calendar_month_in_arrears_is_whole_in_the_customers_zone(session: Session) -> None:
+    organization = make_organization(session, timezone="Europe/Berlin")
+    version = make_plan(session, base_price="99.00", billing_mode="in_arrears")
+    november = datetime(2023, 11, 1, tzinfo=UTC)  # one in the morning in Berlin
+    subscription = start(session, organization, version, at=november, anchor="calendar")
+    assert bill(session, subscription, until=november + 29 * DAY) == []
+    assert bill(session, subscription, until=datetime(2023, 11, 30, 23, tzinfo=UTC)) == [[("charge", 9900)]]
+
+
+def test_nothing_is_owed_in_a_trial_and_the_whole_price_after_it(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"), trial_period_days=10)
+    assert bill(session, subscription, until=JUNE + 10 * DAY - timedelta(seconds=1)) == []
+    assert bill(session, subscription, until=JUNE + 10 * DAY) == [[("charge", 10000)]]
+    assert subscription.status == "active"
+
+
+def test_an_upgrade_half_way_credits_and_charges_half(session: Session, organization: Organization) -> None:
+    starter, pro = make_plan(session, base_price="100.00"), make_plan(session, base_price="200.00")
+    subscription = start(session, organization, starter)
+    bill(session, subscription, until=START)
+    half = JUNE + 15 * DAY
+    plan_change.apply(session, subscription, to=pro, at=half, actor=SYSTEM)
+    (lines,) = bill(session, subscription, until=half)
+    assert sorted(lines) == [("charge", 10000), ("credit", -5000)]
+    assert bill(session, subscription, until=JUNE + 30 * DAY) == [[("charge", 20000)]]
+
+
+def test_an_upgrade_and_back_in_the_same_instant_costs_nothing(session: Session, organization: Organization) -> None:
+    starter, pro = make_plan(session, base_price="100.00"), make_plan(session, base_price="200.00")
+    subscription = start(session, organization, starter)
+    bill(session, subscription, until=START)
+    at = JUNE + 15 * DAY
+    plan_change.apply(session, subscription, to=pro, at=at, actor=SYSTEM)
+    plan_change.apply(session, subscription, to=starter, at=at, actor=SYSTEM)
+    assert bill(session, subscription, until=at) == []
+
+
+def test_seats_are_charged_for_the_rest_of_the_period(session: Session, organization: Organization) -> None:
+    version = publish.create_version(
+        session, code="seats", name="Seats", currency="EUR", billing_period="month", base_price="0", actor=SYSTEM, at=START,
+        prices=[{"code": "seat", "model": "per_unit", "unit_price": "30.00"}],
+    )  # fmt: skip
+    subscription = start(session, organization, version, quantity=2)
+    assert bill(session, subscription, until=START) == [[("charge", 6000)]]
+    plan_change.apply(session, subscription, to=version, quantity=Decimal(5), at=JUNE + 20 * DAY, actor=SYSTEM)
+    assert bill(session, subscription, until=JUNE + 20 * DAY) == [[("adjustment", 3000)]]
+
+
+def test_a_cancellation_now_gives_the_rest_back_unless_the_plan_does_not(session: Session, organization: Organization) -> None:
+    for policy, expected in (("credit", [[("credit", -5000)]]), ("none", [])):
+        subscription = start(session, organization, make_plan(session, base_price="100.00", credit_policy=policy))
+        bill(session, subscription, until=START)
+        lifecycle.cancel(session, subscription, at=JUNE + 15 * DAY, actor=SYSTEM, when="now")
+        assert bill(session, subscription, until=JUNE + 15 * DAY) == expected
+        assert bill(session, subscription, until=JUNE + 90 * DAY) == []
+
+
+def test_a_pause_is_not_paid_for(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"))
+    bill(session, subscription, until=START)
+    lifecycle.pause(session, subscription, at=JUNE + 6 * DAY, actor=SYSTEM)
+    assert bill(session, subscription, until=JUNE + 6 * DAY) == [[("credit", -8000)]]
+    lifecycle.resume(session, subscription, at=JUNE + 12 * DAY, actor=SYSTEM)
+    assert bill(session, subscription, until=JUNE + 12 * DAY) == [[("adjustment", 6000)]]
+
+
+def test_a_planned_change_takes_hold_with_the_new_period(session: Session, organization: Organization) -> None:
+    starter, pro = make_plan(session, base_price="100.00"), make_plan(session, base_price="200.00")
+    subscription = start(session, organization, starter)
+    bill(session, subscription, until=START)
+    ends = plan_change.effective_at(subscription, "period_end", at=START)
+    plan_change.apply(session, subscription, to=pro, at=START, effective_at=ends, actor=SYSTEM)
+    assert bill(session, subscription, until=ends - timedelta(seconds=1)) == []
+    assert bill(session, subscription, until=ends) == [[("charge", 20000)]]
+    assert subscription.plan_id == pro.plan_id
+
+
+def test_from_month_to_year_the_cycles_begin_anew(session: Session, organization: Organization) -> None:
+    monthly, yearly = make_plan(session, base_price="100.00"), make_plan(session, base_price="1000.00", billing_period="year")
+    subscription = start(session, organization, monthly)
+    bill(session, subscription, until=START)
+    at = JUNE + 15 * DAY
+    plan_change.apply(session, subscription, to=yearly, at=at, actor=SYSTEM)
+    (lines,) = bill(session, subscription, until=at)
+    assert sorted(lines) == [("charge", 100000), ("credit", -5000)]
+    assert subscription.current_period_end == datetime(2027, 6, 16, tzinfo=UTC)
