@@ -17,6 +17,8 @@ from tests.web.app import PAGES, create_app
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 AXE = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}}
+COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+"""The rules that can tell one theme from the other; the rest reads the same markup."""
 STATES = (*PAGES, "invoice?tiers=all", "forms?errors=1")
 
 pytestmark = pytest.mark.browser
@@ -62,7 +64,7 @@ def test_every_page_is_accessible_and_quiet(browser: Browser, site: str, complai
     found = []
     for state in STATES:
         page.goto(f"{site}/{state}")
-        result = Axe().run(page, options=AXE)
+        result = Axe().run(page, options=AXE if scheme == "light" else COLOURS)
         found += [
             f"{state}: {v['id']}: {n['target']} {n.get('failureSummary', '')}" for v in result.response["violations"] for n in v["nodes"]
         ]
@@ -184,7 +186,7 @@ def test_the_chosen_theme_is_in_the_first_byte_and_returns_to_the_page(browser: 
 
 def test_templates_hold_no_inline_code_and_no_formatted_floats() -> None:
     banned = re.compile(
-        r"""\sstyle=|<style|\shx-on|\son[a-z]+=["']|<script(?![^>]*(?:src=|type="application/json"))|%\.\df|\|\s*float|javascript:"""
+        r"""\sstyle=|<style|\shx-on|\son(?:blur|change|click|error|focus|input|key\w+|load|mouse\w+|pointer\w+|scroll|submit|toggle|touch\w+)=|<script(?![^>]*(?:src=|type="application/json"))|%\.\df|\|\s*float|javascript:"""
     )
     pages = [path for path in (ROOT / "templates").rglob("*.html") if path.parent.name not in ("emails", "documents")]
     assert len(pages) > 20
