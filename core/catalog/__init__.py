@@ -1,4 +1,4 @@
 """What is sold: subscription plans, their immutable versions, pricing rules.
 
-models · publish (create a version, check its prices) · queries
+models · plan_document (reads and checks a plan as it is written; pure) · publish (create a version) · queries
 """

@@ -1,4 +1,5 @@
 """Subscriptions as timelines of terms.
 
-models · lifecycle (start, cancel, pause, resume) · plan_change (quote, apply) · timeline (rows -> core.pricing terms) · queries
+models · spans (what a change makes of a timeline; pure) · timeline (rows -> core.pricing terms) · lifecycle (start, cancel, pause, resume)
+plan_change (propose, apply, undo) · status (moves, snapshots, the passing of time) · queries
 """

@@ -1,4 +1,4 @@
 """Tax on invoices: rates by country and time, and the treatment of a customer.
 
-models · assess (pure) · numbers (tax id checks)
+models · rates (the standard rates, seeded) · assess (pure) · numbers (tax id checks)
 """
