@@ -159,7 +159,7 @@ def _calculate(draft: Draft, metric_codes: list[str]) -> dict[str, Any]:
         checked = plan_document.read_plan(plan_form.document(draft), metric_codes)
     except Invalid as error:
         return {"faults": [f"{item.pointer}: {item.detail}" for item in error.errors] or [error.message]}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for price, typed in zip(checked.prices, draft.quantities, strict=True):
         try:
             quantity = parse_decimal(typed or "0")

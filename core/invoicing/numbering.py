@@ -52,3 +52,9 @@ def _reserve(session: Session, entity: str, series: str, year: int, count: int) 
         ).returning(NumberSeries.last_number)
     ).scalar_one()
     return last - count + 1
+
+
+def upcoming(session: Session, *, entity: str, series: str, year: int) -> Number:
+    """The number the next invoice of the series gets unless another one comes first; nothing is taken."""
+    counter = session.get(NumberSeries, (entity[:ENTITY_LENGTH_MAX], series, year), populate_existing=True)
+    return Number(entity[:ENTITY_LENGTH_MAX], series, year, (counter.last_number if counter else 0) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
@@ -88,6 +88,26 @@ def credits_used(session: Session, organization_id: uuid.UUID, invoice_id: uuid.
 def owner(session: Session, invoice_id: uuid.UUID) -> Organization:
     """The organization an invoice belongs to, in whose time it lives; NotFound."""
     return _owner(session, select(Organization).join(Invoice, Invoice.organization_id == Organization.id).where(Invoice.id == invoice_id))
+
+
+def owner_names(session: Session, organization_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Names of organizations, for lists over many accounts: for operators only."""
+    rows = session.execute(select(Organization.id, Organization.name).where(Organization.id.in_(organization_ids)))
+    return {row[0]: row[1] for row in rows}
+
+
+def previous(session: Session, of: Invoice) -> Invoice | None:
+    """The subscription's issued invoice before `of`, with lines and taxes; None for the first one and for invoices by hand."""
+    if of.subscription_id is None or of.billing_period_start is None:
+        return None
+    wanted = select(Invoice).where(
+        Invoice.organization_id == of.organization_id,
+        Invoice.subscription_id == of.subscription_id,
+        Invoice.status.not_in((InvoiceStatus.DRAFT, InvoiceStatus.VOID)),
+        Invoice.billing_period_start < of.billing_period_start,
+    )
+    loaded = wanted.options(selectinload(Invoice.lines), selectinload(Invoice.taxes))
+    return session.scalars(loaded.order_by(Invoice.billing_period_start.desc(), Invoice.id.desc()).limit(1)).one_or_none()
 
 
 def subscriber(session: Session, subscription_id: uuid.UUID) -> Organization:
