@@ -30,7 +30,7 @@ from core import clock
 from core.audit import SYSTEM
 from core.identity import keys
 from core.identity.permissions import Scope
-from ops.accounts import unit_of_work
+from ops.context import unit_of_work
 from ops.home import ROOT
 
 EXAMPLE = ROOT / "examples" / "azure_llm_trace_conv.csv.gz"
@@ -289,11 +289,12 @@ def main(words: list[str] | None = None) -> int:
 
 def _key() -> str:
     """The platform key to call with: $VALUEVERSE_API_KEY, else one made for this run in the product's database."""
-    if "VALUEVERSE_API_KEY" in os.environ:
-        return os.environ["VALUEVERSE_API_KEY"]
-    scopes = [scope.value for scope in Scope]
+    if given := os.environ.get("VALUEVERSE_API_KEY"):
+        return given
     with unit_of_work() as session:
-        _, token = keys.create(session, organization_id=None, name="Usage trace", mode="test", scopes=scopes, actor=SYSTEM, at=clock.now())
+        _, token = keys.create(
+            session, organization_id=None, name="Usage trace", mode="test", scopes=[*Scope], actor=SYSTEM, at=clock.now()
+        )
     return token
 
 
