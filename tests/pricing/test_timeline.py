@@ -131,6 +131,14 @@ def test_without_proration_a_cycle_is_owed_once_and_whole() -> None:
     assert books.run(changed, at(6, 20)) == {}
 
 
+def test_without_proration_a_pause_changes_nothing_in_its_cycle() -> None:
+    base = Rule("r1", "base", Kind.RECURRING, Timing.IN_ADVANCE, Flat(Decimal(100)), prorate=Proration.NONE)
+    paused = [term("a", at(6, 1), at(6, 10), base), term("b", at(6, 20), None, base)]
+    books = Books()
+    assert books.run(paused, at(6, 1)) == {"base": 10000}
+    assert books.run(paused, at(6, 20)) == {}
+
+
 def test_closed_cycles_are_left_alone() -> None:
     books = Books()
     terms = [term("a", at(6, 1), None, CALLS)]
