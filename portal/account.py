@@ -14,7 +14,7 @@ from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle
 from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
-from core.subscriptions.models import Subscription
+from core.subscriptions.models import Subscription, SubscriptionStatus
 
 
 def my_subscriptions() -> list[Subscription]:
@@ -22,6 +22,12 @@ def my_subscriptions() -> list[Subscription]:
     if "subscriptions" not in g:
         g.subscriptions = list(subscriptions.subscriptions(db.session(), g.organization.id))
     return g.subscriptions
+
+
+def my_subscription() -> Subscription | None:
+    """The subscription the pages are about: the newest that is not cancelled, else the one that ended last, else None."""
+    rows = sorted(my_subscriptions(), key=lambda row: (row.started_at, row.id), reverse=True)
+    return next((row for row in rows if row.status != SubscriptionStatus.CANCELED), rows[0] if rows else None)
 
 
 def billed_metrics() -> list[Metric]:

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flask import g, url_for
 from werkzeug.wrappers import Response
 
-from core import clock
+from core import clock, rendering
 from core.analytics import spend as analytics
 from core.db import db
 from core.invoicing import account_credits, listing, preview
 from core.invoicing.preview import SoFar
+from core.invoicing.statement import Group
 from core.invoicing.statements import Line
 from core.invoicing.usage_cost import UsageCost, open_minor, usage_costs
 from core.metering import queries as metering
 from core.money import round_ratio, to_decimal
 from core.payments import queries as payments
 from core.subscriptions.models import Subscription, SubscriptionStatus
-from core.subscriptions.queries import current_subscription
 from portal import blueprint
-from portal.account import billed_metrics, my_subscriptions, timelines_of
+from portal.account import billed_metrics, my_subscription, my_subscriptions, timelines_of
 from portal.attention import Problems, problems
-from portal.spend import Spend, day_chart, spend_of
+from portal.explorer import days
+from portal.spend import Spend, about, day_chart, spend_of
 from web.auth import may, requires
 from web.charts import bar_chart
 from web.downloads import csv_file
 from web.htmx import page
 
-LOOK_BACK = timedelta(days=91)
+LOOK_BACK = timedelta(days=28)
 LEGEND = (("s1", "Usage per day"), ("hatched", "Today so far"), ("dashed", "Forecast, with range"))
 
 
@@ -37,7 +38,7 @@ LEGEND = (("s1", "Usage per day"), ("hatched", "Today so far"), ("dashed", "Fore
 @requires("overview.view")
 def overview() -> Response:
     """The whole page; without a plan, how to begin."""
-    subscription = current_subscription(db.session(), g.organization.id)
+    subscription = my_subscription()
     if subscription is None:
         return page("portal/overview/new.html", current="overview", problems=_problems(None))
     spend = _spend(subscription)
@@ -53,6 +54,7 @@ def overview() -> Response:
         expected_total=_with_tax(spend),
         svg=bar_chart(day_chart(spend.days, spend.today_minor, spend.currency)),
         legend=LEGEND,
+        about=about,
     )
 
 
@@ -60,17 +62,19 @@ def overview() -> Response:
 @requires("overview.view")
 def spend() -> Response:
     """The headline figures alone, fetched every half minute while somebody looks."""
-    subscription = current_subscription(db.session(), g.organization.id)
+    subscription = my_subscription()
     if subscription is None:
         return page("portal/overview/new.html", current="overview", problems=_problems(None))
-    return page("portal/overview/spend.html", partial="portal/overview/_spend.html", current="overview", spend=_spend(subscription))
+    return page(
+        "portal/overview/spend.html", partial="portal/overview/_spend.html", current="overview", spend=_spend(subscription), about=about
+    )
 
 
 @blueprint.get("/statement.csv")
 @requires("usage.export")
 def statement_csv() -> Response:
     """The statement so far as a file. It is not an invoice, and its name says so."""
-    subscription = current_subscription(db.session(), g.organization.id)
+    subscription = my_subscription()
     head = ("charge", "code", "from", "to", "quantity", "unit", "net", "currency")
     if subscription is None:
         return csv_file("statement-so-far-not-an-invoice", head, ())
@@ -106,7 +110,20 @@ def _spend(subscription: Subscription) -> Spend:
     ahead = analytics.forecast(db.session(), g.organization.id, subscription.id, as_of=now)
     reached = open_minor(db.session(), g.organization.id, timelines_of([subscription]), None, currency=g.organization.currency, as_of=now)
     spend = spend_of(found, fresh, _days(found), ahead, reached, organization=g.organization, now=now)
-    return replace(spend, statement=replace(found.statement, compare_label=spend.days_before if found.statement.compare_label else ""))
+    label = spend.days_before if found.statement.compare_label else ""
+    return replace(spend, statement=replace(found.statement, compare_label=label, groups=_in_days(found, now)))
+
+
+def _in_days(found: SoFar, now: datetime) -> tuple[Group, ...]:
+    """The groups, with "1–22 Nov 2026" where a window ends at this very minute."""
+    zone = g.organization.timezone
+    windows = {(line.window_start, now) for line in found.lines if line.window_start and line.window_end == now}
+    words = {rendering.period(start, end, zone, g.organization.locale): days(start, end, zone) for start, end in windows}
+    titles = [
+        next((group.title.replace(long, short) for long, short in words.items() if long in group.title), group.title)
+        for group in found.statement.groups
+    ]
+    return tuple(replace(group, title=title) for group, title in zip(found.statement.groups, titles, strict=True))
 
 
 def _with_tax(spend: Spend) -> int:
@@ -117,7 +134,7 @@ def _with_tax(spend: Spend) -> int:
 
 
 def _days(found: SoFar) -> list[UsageCost]:
-    """Every metric by day, from a quarter back to now: the running period and what the forecast looks at."""
+    """Every metric by day, over the running period and at least four weeks, by whose weekdays the days ahead are weighed."""
     metrics, now, organization = billed_metrics(), clock.now(g.organization), g.organization
     if not metrics or found.period is None:
         return []

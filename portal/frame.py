@@ -10,8 +10,8 @@ from werkzeug.local import LocalProxy
 from core import clock
 from core.db import db
 from core.invoicing import listing
-from core.subscriptions.queries import current_subscription
 from portal import blueprint
+from portal.account import my_subscription
 from portal.payment_methods import method_name
 from web.shell import NavGroup, NavItem, Shell, default_shell
 
@@ -51,7 +51,7 @@ def _shell() -> Shell:
     """Read once a page, and only when a whole page is rendered."""
     if "shell" not in g:
         organization, settings = g.organization, current_app.config["SETTINGS"]
-        subscription = current_subscription(db.session(), organization.id)
+        subscription = my_subscription()
         g.shell = Shell(
             brand=default_shell().brand,
             home_href=url_for("portal.overview"),

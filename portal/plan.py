@@ -11,7 +11,7 @@ from core.errors import Conflict, NotFound
 from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from portal import blueprint
-from portal.plan_view import price_lists
+from portal.plan_view import limits, price_lists, running_version
 from web.auth import requires
 from web.forms import once
 from web.htmx import page, redirect_to
@@ -96,9 +96,7 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
     subscription = queries.current_subscription(db.session(), g.organization.id)
     if subscription is None:
         return page("portal/plan/none.html", current="plan")
-    version = next(
-        (term.plan_version for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at)), None
-    )
+    version = running_version(subscription, at)
     change = plan_change.scheduled_change(subscription, at=at)
     return page(
         "portal/plan/show.html",
@@ -109,12 +107,7 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         version=version,
         change=change,
         prices=price_lists([version], g.organization.currency) if version else [],
+        limits=limits([version]) if version else [],
         done=request.args.get("done", ""),
         seats=next((term.quantity for term in subscription.terms if version and term.plan_version is version), 1),
     )
-
-
-@blueprint.get("/plan/compare")
-@requires("subscription.view")
-def compare_plans() -> Response:
-    return page("portal/plan/none.html", current="plan")

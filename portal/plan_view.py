@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from core import rendering
 from core.catalog.models import PlanVersion, PricingRule
 from core.pricing.rules import Flat, Graduated, Package, PerUnit, Stairstep, Volume, parse_model
+from core.subscriptions.models import Subscription
 
 BASE = "base"
+Words = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class PriceRow:
     code: str
     name: str
     unit: str
-    cells: tuple[tuple[tuple[str, str], ...], ...]
+    cells: tuple[Words, ...]
 
     @property
     def differs(self) -> bool:
@@ -39,15 +42,21 @@ def price_lists(versions: Sequence[PlanVersion], currency: str) -> list[PriceRow
     for key, rule in known.items():
         found = [next((other for other in version.rules if _key(other) == key), None) for version in versions]
         unit = rule.metric.unit if rule.metric else ""
-        rows.append(
-            PriceRow(
-                key, rule.metric.name if rule.metric else rule.name, unit, tuple(price_words(other, currency, unit) for other in found)
-            )
-        )
+        name, words = _with_unit(rule.metric.name if rule.metric else rule.name, [price_words(other, currency, unit) for other in found])
+        rows.append(PriceRow(key, name, unit, tuple(words)))
     return rows
 
 
-def price_words(rule: PricingRule | None, currency: str, unit: str) -> tuple[tuple[str, str], ...]:
+def _with_unit(name: str, cells: list[Words]) -> tuple[str, list[Words]]:
+    """What all prices of a row are for ("per 1 M") said once, in its head."""
+    ends = {price.partition(" per ")[2] for cell in cells for _, price in cell if price[:1] not in "0123456789i"}
+    if len(ends) != 1 or ends == {""}:
+        return name, cells
+    [end] = ends
+    return f"{name}, per {end}", [tuple((reach, price.removesuffix(f" per {end}")) for reach, price in cell) for cell in cells]
+
+
+def price_words(rule: PricingRule | None, currency: str, unit: str) -> Words:
     """A price in words, a pair a line: ("first 20 M", "€4.80 per 1 M"), ("above", "€3.20 per 1 M")."""
     if rule is None:
         return ()
@@ -97,3 +106,47 @@ def _count(value: Decimal) -> str:
         if value >= size and value % (size / 10) == 0:
             return f"{rendering.quantity(value / size)}{letter}"
     return rendering.quantity(value)
+
+
+def running_version(subscription: Subscription, at: datetime) -> PlanVersion | None:
+    """The plan version that holds at the instant."""
+    held = (term.plan_version for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at))
+    return next(held, None)
+
+
+def limits(versions: Sequence[PlanVersion]) -> list[tuple[str, tuple[str, ...]]]:
+    """Limits and features in words, a row for each that any of the plans has."""
+    names = list(dict.fromkeys(name for version in versions for name in (*version.limits, *version.features)))
+    return [(_label(name), tuple(_said({**version.limits, **version.features}.get(name)) for version in versions)) for name in names]
+
+
+def differences(before: PlanVersion | None, after: PlanVersion, currency: str) -> list[tuple[str, str, str]]:
+    """What a change of plan changes: (what, before, after), the base price first, then prices, limits and features."""
+    if before is None:
+        return []
+    base = (rendering.unit_price(before.base_price, currency, scale=1), rendering.unit_price(after.base_price, currency, scale=1))
+    rows = [("Base price", *base)] if base[0] != base[1] else []
+    rows += [(row.name, _short(row.cells[0]), _short(row.cells[1])) for row in price_lists([before, after], currency) if row.differs]
+    return rows + [(name, values[0], values[1]) for name, values in limits([before, after]) if values[0] != values[1]]
+
+
+def _short(cell: Words) -> str:
+    """A price in a few words: "€4.80 to €3.20", "1 M included, then €0.04", "none"."""
+    if not cell:
+        return "none"
+    if cell[0][0] == "included":
+        return f"{cell[0][1]} included, then {cell[-1][1]}"
+    first, last = cell[0][1], cell[-1][1]
+    return first if first == last else f"{first} to {last}"
+
+
+def _said(value: object) -> str:
+    if value is True:
+        return "yes"
+    if value is False or value is None:
+        return "no"
+    return rendering.quantity(Decimal(str(value))) if isinstance(value, (int, Decimal)) else str(value)
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -15,8 +15,8 @@ from core.identity import organizations, permissions, queries
 from core.identity.models import Role
 from core.tax import assess, numbers, rates
 from portal import blueprint
-from web.audit_view import changes
 from web import pagination
+from web.audit_view import changes
 from web.auth import requires
 from web.downloads import csv_file
 from web.forms import field_errors

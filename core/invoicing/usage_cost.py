@@ -21,7 +21,7 @@ from core.invoicing.models import InvoiceLine
 from core.invoicing.rating import Subject, owe
 from core.metering import queries as metering
 from core.metering.models import Aggregation, Metric
-from core.metering.summary import Bucket, summary
+from core.metering.summary import Bucket, MetricSummary, summary
 from core.money import EXACT, allocate, round_half_up
 from core.periods import Period
 from core.pricing.price import price
@@ -89,11 +89,14 @@ def usage_costs(
     edges = sorted({start, end, *(bucket.start for metric in found for bucket in metric.buckets)})
     lines = [_lines(timelines, str(one.metric.id), start, end) for one in found]
     cuts = [_cuts(one.metric, line, edges, end) for one, line in zip(found, lines, strict=True)]
-    wanted = {(organization_id, one.metric.id, *span) for one, cut in zip(found, cuts, strict=True) for span in cut.asked}
+    read = [_read(one) if cut.additive else {} for one, cut in zip(found, cuts, strict=True)]
+    wanted = {
+        (organization_id, one.metric.id, *span) for one, cut, has in zip(found, cuts, read, strict=True) for span in cut.asked - has.keys()
+    }
     usage = metering.usage_sums(session, wanted) if wanted else {}
     costs = []
-    for one, line, cut in zip(found, lines, cuts, strict=True):
-        known = {(a, b): usage[organization_id, one.metric.id, a, b] for a, b in cut.asked}
+    for one, line, cut, has in zip(found, lines, cuts, read, strict=True):
+        known = has | {(a, b): usage[organization_id, one.metric.id, a, b] for a, b in cut.asked - has.keys()}
         rises = _rises(line, cut, known, edges, currency)
         buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in one.buckets)
         begins = [min(segment.window.start for segment in windows) for windows in line.values()]
@@ -163,6 +166,11 @@ def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start:
                 found.setdefault(segment.key, []).append(segment)
     kept = {key: line for key, line in found.items() if any(s.window.start < end and s.window.end > start for s in line)}
     return {key: sorted(line, key=lambda segment: segment.window.start) for key, line in kept.items()}
+
+
+def _read(found: MetricSummary) -> dict[tuple[datetime, datetime], Decimal]:
+    """What the summary has read already: the usage of its buckets."""
+    return {(bucket.start, bucket.end): bucket.quantity for bucket in found.buckets}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,210 @@
+"""Comparing plans on one's own usage and changing with a locked quote: what the page says is what is charged, or nothing is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from flask import g, request, url_for
+from werkzeug.wrappers import Response
+
+from core import clock
+from core.catalog import queries as catalog
+from core.catalog.models import PlanVersion
+from core.db import db, transaction
+from core.errors import Conflict, FieldError, Invalid
+from core.invoicing import quote as quotes
+from core.invoicing import whatif
+from core.invoicing.quote import QuoteChanged
+from core.money import parse_decimal
+from core.payments import collect
+from core.payments import queries as payments
+from core.subscriptions.models import PlanChangeQuote
+from portal import blueprint
+from portal.plan import my_subscription
+from portal.plan_view import differences, limits, price_lists, running_version
+from web.auth import requires
+from web.dates import begins, read_day
+from web.forms import field_errors, once_stepwise
+from web.htmx import page, redirect_to
+
+PLANS_MAX = 4
+
+
+@blueprint.get("/plan/compare")
+@requires("subscription.view")
+def compare_plans() -> Response:
+    """Up to four plans side by side, each rated on the usage of the last closed periods by the engine that makes the invoices."""
+    subscription, now = my_subscription(), clock.now(g.organization)
+    running = running_version(subscription, now)
+    offered = [version for version in catalog.live_versions(db.session(), currency=subscription.currency) if _comparable(version, running)]
+    shown = _shown(offered, running)
+    found = whatif.compare(db.session(), g.organization.id, subscription.id, versions=shown, as_of=now)
+    only = request.args.get("only") == "differences"
+    rows = [row for row in price_lists(shown, subscription.currency) if row.differs or not only]
+    return page(
+        "portal/plan/compare.html",
+        current="plan",
+        subscription=subscription,
+        running=running,
+        versions=shown,
+        comparison=found,
+        costs={cost.version_id: cost for cost in found.plans},
+        lowest=found.cheapest.version_id if found.cheapest and found.periods else None,
+        prices=rows,
+        limits=[row for row in limits(shown) if len(set(row[1])) > 1 or not only],
+        only=only,
+    )
+
+
+@blueprint.get("/plan/change")
+@requires("subscription.view")
+def choose_change() -> Response:
+    """When to change and in which quantity; without JavaScript the first of the two steps."""
+    return _choose(_wanted(request.args.get("plan", "")))
+
+
+@blueprint.post("/plan/change")
+@requires("subscription.change")
+def make_quote() -> Response:
+    """Price the change and lock it for fifteen minutes."""
+    version, now = _wanted(request.form.get("plan", "")), clock.now(g.organization)
+    try:
+        with transaction() as session:
+            made = quotes.create(
+                session,
+                g.organization.id,
+                my_subscription().id,
+                to=version,
+                when=_when(),
+                at=now,
+                actor=g.actor,
+                quantity=_quantity(),
+            )
+    except (Invalid, Conflict) as refusal:
+        return _choose(version, field_errors(refusal), status=refusal.status)
+    return redirect_to(url_for("portal.plan_quote", quote_id=made.id))
+
+
+@blueprint.get("/plan/change/<uuid:quote_id>")
+@requires("subscription.view")
+def plan_quote(quote_id: UUID) -> Response:
+    """The quote: every line, what is due now, what changes, and the button with the amount."""
+    return _quote(quotes.get(db.session(), g.organization.id, quote_id))
+
+
+@blueprint.post("/plan/change/<uuid:quote_id>")
+@requires("subscription.change")
+def confirm_quote(quote_id: UUID) -> Response:
+    """Carry out exactly what was quoted. When the amount is another by now, nothing happens and the new one is shown."""
+
+    def confirm() -> str:
+        at = clock.now(g.organization)
+        with transaction() as session:
+            invoice = quotes.confirm(session, g.organization.id, quote_id, at=at, actor=g.actor)
+            due = (invoice.id, invoice.invoice_number) if invoice is not None and invoice.amount_due_minor > 0 else None
+        if due is None:
+            return url_for("portal.plan", done="changed" if invoice is not None else "scheduled")
+        here: dict[str, Any] = {"number": due[1]}
+        if g.organization.auto_collect and payments.default_method(db.session(), g.organization.id) is not None:
+            back = url_for("portal.invoice", **here, _external=True)
+            collect.pay(g.organization.id, due[0], at=at, actor=g.actor, return_url=back)
+        return url_for("portal.invoice", **here, changed=1)
+
+    try:
+        return once_stepwise(confirm)
+    except QuoteChanged as refusal:
+        return _requote(quote_id, refusal)
+    except Conflict as refusal:
+        return _quote(quotes.get(db.session(), g.organization.id, quote_id), {"": refusal.message}, status=409)
+
+
+def _requote(quote_id: UUID, refusal: QuoteChanged) -> Response:
+    """A new quote for the same change in place of the one that no longer holds, with both amounts."""
+    old, now = quotes.get(db.session(), g.organization.id, quote_id), clock.now(g.organization)
+    old_total, when = old.total_minor, old.effective_at if old.when == "date" else old.when
+    version, quantity = catalog.version(db.session(), old.plan_version_id), old.quantity
+    with transaction() as session:
+        made = quotes.create(
+            session, g.organization.id, old.subscription_id, to=version, when=when, at=now, actor=g.actor, quantity=quantity
+        )
+    return _quote(made, {"": f"{refusal.message} Nothing was changed."}, before=old_total, status=409)
+
+
+def _quote(found: PlanChangeQuote, errors: dict[str, str] | None = None, *, before: int | None = None, status: int = 200) -> Response:
+    now = clock.now(g.organization)
+    subscription = my_subscription()
+    version = catalog.version(db.session(), found.plan_version_id)
+    running = running_version(subscription, now)
+    return page(
+        "portal/plan/quote.html",
+        status=status,
+        current="plan",
+        errors=errors or {},
+        quote=found,
+        before=before,
+        version=version,
+        running=running,
+        statement_view=quotes.statement(found, g.organization),
+        expired=now > found.expires_at and found.confirmed_at is None,
+        method=payments.default_method(db.session(), g.organization.id),
+        changes=differences(running, version, subscription.currency),
+        subscription=subscription,
+    )
+
+
+def _choose(version: PlanVersion, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
+    subscription, now = my_subscription(), clock.now(g.organization)
+    running = running_version(subscription, now)
+    return page(
+        "portal/plan/choose.html",
+        status=status,
+        current="plan",
+        errors=errors or {},
+        version=version,
+        running=running,
+        subscription=subscription,
+        form=request.values,
+        seats=next((term.quantity for term in subscription.terms if running and term.plan_version_id == running.id), Decimal(1)),
+        changes=differences(running, version, subscription.currency),
+    )
+
+
+def _wanted(reference: str) -> PlanVersion:
+    """The version on offer that the address names; NotFound for what is not."""
+    return catalog.offered_version(db.session(), reference)
+
+
+def _when() -> str | datetime:
+    chosen = request.form.get("when", "now")
+    if chosen != "date":
+        return chosen
+    day = read_day(request.form.get("date", ""))
+    if day is None:
+        raise Invalid("Choose a date.", errors=(FieldError("/date", "Enter the day from which the new plan holds."),))
+    return begins(day, g.organization.timezone)
+
+
+def _quantity() -> Decimal | None:
+    given = request.form.get("quantity", "").strip()
+    if not given:
+        return None
+    try:
+        return parse_decimal(given, digits=9, places=6)
+    except ValueError:
+        raise Invalid("Enter a quantity.", errors=(FieldError("/quantity", "Enter a number, such as 5."),)) from None
+
+
+def _comparable(version: PlanVersion, running: PlanVersion | None) -> bool:
+    """Plans of the same billing period: others cannot be held against each other month by month."""
+    return running is None or (version.billing_period, version.interval_count) == (running.billing_period, running.interval_count)
+
+
+def _shown(offered: list[PlanVersion], running: PlanVersion | None) -> list[PlanVersion]:
+    """At most four columns; the running version stands in for its plan's newest, so that "your plan" is what is really held."""
+    shown = [version for version in offered if running is None or version.plan_id != running.plan_id]
+    if running is None:
+        return shown[:PLANS_MAX]
+    return sorted([running, *shown[: PLANS_MAX - 1]], key=lambda version: (version.base_price, version.plan.code))
