@@ -161,13 +161,11 @@ def refund_invoice(call: Call, invoice_id: uuid.UUID, body: RefundIn) -> Answere
 def add_payment_method(call: Call, body: PaymentMethodIn) -> PaymentMethodOut:
     """Save a payment method from the provider's token. The first one is the default; open invoices waiting for one are charged."""
     organization = call.organization(body.organization_id)
-    saved = methods.attach(
-        organization.id,
-        provider_token=body.provider_token,
-        at=call.now(organization),
-        actor=call.actor,
-        make_default=body.is_default,
-    )
+    at = call.now(organization)
+    try:
+        saved = methods.attach(organization.id, provider_token=body.provider_token, at=at, actor=call.actor, make_default=body.is_default)
+    except Invalid as error:  # the gateway speaks of its own parameter
+        raise Invalid(error.message, errors=(FieldError("/provider_token", error.message),)) from error
     return _method(saved)
 
 

@@ -6,8 +6,6 @@ application context of a bare Flask application, which carries the database sess
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +19,6 @@ from core import config, jobs, logs
 from core.db import db, engine_options, is_transient
 from core.errors import ProviderUnavailable, Unavailable
 
-ACTOR_MODULES = ("billing", "payments", "delivery", "metering", "test_clocks")
 THREADS = 8
 STATEMENT_SECONDS_MAX = 300
 ATTEMPTS_MAX = 8
@@ -83,6 +80,5 @@ def prepare(broker: dramatiq.Broker) -> dramatiq.Broker:
 
 
 prepare(dramatiq.broker.global_broker or jobs.connect(config.current().redis_url))
-for _name in ACTOR_MODULES:
-    if importlib.util.find_spec(f"workers.{_name}"):
-        importlib.import_module(f"workers.{_name}")
+
+from workers import billing, delivery, payments, test_clocks  # noqa: E402, F401 - importing them declares the actors, which need the broker
