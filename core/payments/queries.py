@@ -126,14 +126,16 @@ def due_invoice_ids(session: Session, *, as_of: datetime, limit: int = 500) -> S
 def unresolved_ids(session: Session, *, now: datetime, older_than: timedelta = REQUEST_TIME_MAX, limit: int = 500) -> Sequence[uuid.UUID]:
     """Charges and refunds whose outcome has been open for a while (machine time), each to be looked up; `resolve` notes when it last was.
 
-    The older one is, the longer the pause between two look-ups: a tenth of its age, so that a debit of five days is asked for some fifty times.
+    The pause between two look-ups grows with the age, to a tenth of it: a bank debit of five days is asked for some seventy times.
     """
-    age = now - func.uuid_extract_timestamp(BillingTransaction.id)
+    looked_up = func.extract("epoch", BillingTransaction.updated_at)
+    made = func.extract("epoch", func.uuid_extract_timestamp(BillingTransaction.id))
     return session.scalars(
         select(BillingTransaction.id)
         .where(
             BillingTransaction.status.in_(LIVE),
-            BillingTransaction.updated_at < now - func.greatest(older_than, age / 10),
+            BillingTransaction.updated_at < now - older_than,
+            10 * (now.timestamp() - looked_up) >= now.timestamp() - made,
             or_(BillingTransaction.failure_code.is_(None), BillingTransaction.failure_code != CONTRADICTION),
         )
         .order_by(BillingTransaction.updated_at)

@@ -24,7 +24,7 @@ from core.payments.gateways.base import RefundOutcome, RefundStatus
 from core.payments.models import LIVE, BillingTransaction, TransactionStatus, TransactionType
 from core.payments.outcomes import NOT_RECEIVED
 from core.payments.provider import gateway
-from core.payments.resolve import REQUEST_TIME_MAX, time_of
+from core.payments.resolve import REQUEST_TIME_MAX, note_look_up, time_of
 
 Status = TransactionStatus
 REASON_LENGTH_MAX = 500
@@ -137,6 +137,7 @@ def resolve(refund_id: uuid.UUID, *, now: datetime) -> TransactionStatus | None:
             return None
         paid = session.get_one(BillingTransaction, row.refunded_transaction_id)
         wanted, at = _refund(row, paid), time_of(session, row.organization_id, now=now)
+        note_look_up(session, refund_id)
     waiting = now - wanted.made_at < REQUEST_TIME_MAX
     if wanted.status is Status.PENDING and waiting:
         return wanted.status

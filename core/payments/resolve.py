@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from core.db import retrying, transaction
@@ -32,6 +33,7 @@ def resolve(transaction_id: uuid.UUID, *, now: datetime) -> TransactionStatus | 
     with transaction() as session:
         attempt = open_attempt(session, transaction_id, now=now)
         at = time_of(session, attempt.organization_id, now=now) if attempt is not None else now
+        note_look_up(session, transaction_id)
     if attempt is None:
         return None
     outcome = look_up(attempt, now=now)
@@ -78,6 +80,12 @@ def look_up(attempt: Attempt, *, now: datetime) -> ChargeOutcome | None:
 def time_of(session: Session, organization_id: uuid.UUID, *, now: datetime) -> datetime:
     """The organization's time when the machine's is `now`: its test clock's, if it has one."""
     return identity.organization(session, organization_id).frozen_time or now
+
+
+def note_look_up(session: Session, transaction_id: uuid.UUID) -> None:
+    """Remember that the transaction is being looked up, before it is: the next look-up waits, also when nobody answers this one."""
+    touched = update(BillingTransaction).where(BillingTransaction.id == transaction_id, BillingTransaction.status.in_(LIVE))
+    session.execute(touched.values(updated_at=func.clock_timestamp()))
 
 
 def _in_flight(attempt: Attempt, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core import clock
@@ -16,7 +16,7 @@ from core.audit import SYSTEM
 from core.errors import Conflict, NotFound
 from core.identity.models import TestClock
 from core.invoicing import void
-from core.payments import collect, inbound, queries
+from core.payments import collect, inbound, queries, resolve
 from core.payments.attempts import made_at
 from core.payments.models import BillingTransaction
 from tests.factories import make_organization
@@ -116,3 +116,27 @@ def test_a_refused_invoice_is_tried_at_once_with_a_new_card(session: Session, ch
     save_card(organization, at=NOW + timedelta(hours=1))
     session.refresh(invoice)
     assert (invoice.next_collect_at, invoice.collect_attempts) == (NOW + timedelta(hours=1), 0)
+
+
+def test_an_open_charge_is_asked_for_less_and_less_often(session: Session, charging: ProviderFake) -> None:
+    organization = make_organization(session)
+    method = save_card(organization)
+    invoice = open_invoice(session, organization)
+    charging.mode("processing", payment_method=method.provider_payment_method_id, next=1)
+    attempt = collect.collect(invoice.id, at=NOW)
+    assert attempt is not None
+    assert statuses(session) == ["processing"]
+    made = made_at(attempt)
+    for age, pause, due in (
+        (timedelta(minutes=5), timedelta(seconds=59), False),
+        (timedelta(minutes=5), timedelta(seconds=61), True),
+        (timedelta(hours=1), timedelta(minutes=5), False),
+        (timedelta(hours=1), timedelta(minutes=7), True),
+        (timedelta(days=5), timedelta(hours=11), False),
+        (timedelta(days=5), timedelta(hours=13), True),
+    ):
+        session.execute(update(BillingTransaction).values(updated_at=made + age - pause))
+        assert bool(queries.unresolved_ids(session, now=made + age)) is due, (age, pause)
+    session.execute(update(BillingTransaction).values(updated_at=made))
+    assert resolve.resolve(attempt, now=made + timedelta(days=5)) == "processing"
+    assert session.scalar(select(BillingTransaction.updated_at)) > made  # the look-up is noted
