@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, LargeBinary, Text, func, insert, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.db import Base, Id, new_id
+from core.db import Base, Id, copy_rows, new_id
 
 GENESIS = b"\x00" * 32
 SEALER_LOCK = 7_710_001
@@ -136,8 +136,8 @@ def record_all(session: Session, rows: list[dict[str, Any]]) -> None:
     """Write many facts and their outbox entries with two statements."""
     if rows:
         session.flush()
-        session.execute(insert(AuditEvent), rows)
-        session.execute(insert(OutboxEntry), [{"audit_event_id": row["id"]} for row in rows])
+        copy_rows(session, AuditEvent, rows)
+        copy_rows(session, OutboxEntry, [{"audit_event_id": row["id"]} for row in rows])
 
 
 def events(

@@ -9,18 +9,18 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import psycopg
 from flask_sqlalchemy import SQLAlchemy
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, MetaData, Numeric, String, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, DateTime, MetaData, Numeric, String, Uuid, any_, literal, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
@@ -130,6 +130,11 @@ def transaction() -> Iterator[Session]:
         jobs.drop(session)
         raise
     jobs.send_enqueued(session)
+
+
+def among(column: Any, ids: Iterable[uuid.UUID]) -> ColumnElement[bool]:
+    """`column = ANY(array)`: one parameter however many ids, where IN would send and parse each."""
+    return cast("ColumnElement[bool]", column == any_(literal(list(ids), ARRAY(Uuid))))
 
 
 def copy_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

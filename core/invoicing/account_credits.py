@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core.db import copy_rows, new_id
+from core.db import among, copy_rows, new_id
 from core.invoicing.models import AccountCredit, CreditApplication
 
 
@@ -53,7 +53,7 @@ def apply(session: Session, claims: Sequence[Claim]) -> dict[uuid.UUID, int]:
     owing = [claim for claim in claims if claim.total_minor > 0]
     available = session.execute(
         select(AccountCredit.id, AccountCredit.organization_id, AccountCredit.currency, AccountCredit.remaining_minor)
-        .where(AccountCredit.organization_id.in_({claim.organization_id for claim in owing}), AccountCredit.remaining_minor > 0)
+        .where(among(AccountCredit.organization_id, {claim.organization_id for claim in owing}), AccountCredit.remaining_minor > 0)
         .order_by(AccountCredit.created_at, AccountCredit.id)
         .with_for_update()
     ).all()

@@ -9,10 +9,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Text, Uuid, any_, cast, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.pricing.terms import LineKey
 
@@ -59,7 +59,7 @@ def sums(
         )
         .join(Invoice, Invoice.id == line.invoice_id)
         .where(
-            line.subscription_id == any_(literal(list(subscription_ids), ARRAY(Uuid))),
+            among(line.subscription_id, subscription_ids),
             line.pricing_rule_id.is_not(None),
             line.cycle_end > open_at,
             Invoice.status.not_in(uncounted),

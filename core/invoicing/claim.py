@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Uuid, any_, literal, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from core.db import among
 from core.identity.models import Organization
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.pricing.terms import Kind, Term
@@ -69,7 +69,7 @@ def advance(session: Session, claimed: Sequence[tuple[Claimed, tuple[Term, ...]]
         session.execute(_ADVANCE, {name: [row[name] for row in rows] for name in rows[0]})
     turning = {entry.id: (entry, terms) for entry, terms in claimed if not _renews_plainly(entry, terms)}
     if turning:
-        chosen = select(Subscription).where(Subscription.id.in_(turning)).execution_options(populate_existing=True)
+        chosen = select(Subscription).where(among(Subscription.id, turning)).execution_options(populate_existing=True)
         for subscription in session.scalars(chosen):
             entry, terms = turning[subscription.id]
             status.advance(session, [subscription], as_of=entry.as_of)
@@ -90,7 +90,7 @@ def _chosen(subscription_ids: Collection[uuid.UUID]) -> Any:
     return (
         select(s.id, s.organization_id, s.currency, s.status, s.ends_at, s.billed_through, s.next_bill_at, Organization.timezone)
         .join(Organization, Organization.id == s.organization_id)
-        .where(s.id == any_(literal(list(subscription_ids), ARRAY(Uuid))))
+        .where(among(s.id, subscription_ids))
         .order_by(s.id)
     )
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core import audit
 from core.audit import Actor
-from core.db import copy_rows, new_id
+from core.db import among, copy_rows, new_id
 from core.invoicing import taxes
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceReason, InvoiceStatus, InvoiceTax, LineKind
 from core.invoicing.taxes import Taxed, local_day
@@ -64,7 +64,7 @@ def _create(session: Session, wanted: Sequence[Content], actor: Actor) -> dict[u
         content.subscription_id: taxes.taxed(content.net, known[points[content.subscription_id]], content.currency) for content in wanted
     }
     copy_rows(session, Invoice, [_invoice(ids[c.subscription_id], c, summed[c.subscription_id]) for c in wanted])
-    copy_rows(session, InvoiceLine, [{**row, "invoice_id": ids[c.subscription_id]} for c in wanted for row in c.rows])
+    copy_rows(session, InvoiceLine, [_line(row, ids[c.subscription_id]) for c in wanted for row in c.rows])
     copy_rows(
         session,
         InvoiceTax,
@@ -81,13 +81,13 @@ def _renew(session: Session, wanted: dict[uuid.UUID, Content], drafts: dict[uuid
     by_hand = _by_hand(session, list(wanted))
     empty = {invoice_id for invoice_id, content in wanted.items() if not content.rows and invoice_id not in by_hand}
     if empty:
-        session.execute(delete(Invoice).where(Invoice.id.in_(empty)))
+        session.execute(delete(Invoice).where(among(Invoice.id, empty)))
     kept = {invoice_id: content for invoice_id, content in wanted.items() if invoice_id not in empty}
     changed = {invoice_id: content for invoice_id, content in kept.items() if stored[invoice_id] != _compared(content.rows)}
     if changed:
-        old = InvoiceLine.invoice_id.in_(changed), InvoiceLine.kind != LineKind.MANUAL
+        old = among(InvoiceLine.invoice_id, changed), InvoiceLine.kind != LineKind.MANUAL
         session.execute(delete(InvoiceLine).where(*old))
-        copy_rows(session, InvoiceLine, [{**row, "invoice_id": invoice_id} for invoice_id, c in changed.items() for row in c.rows])
+        copy_rows(session, InvoiceLine, [_line(row, invoice_id) for invoice_id, c in changed.items() for row in c.rows])
     _reschedule(session, {invoice_id: (content, drafts[content.subscription_id]) for invoice_id, content in kept.items()})
     if kept:
         taxes.renew(session, list(kept), at=next(iter(kept.values())).at)
@@ -118,7 +118,7 @@ def _drafts(session: Session, subscription_ids: Sequence[uuid.UUID]) -> dict[uui
     i = Invoice
     rows = session.execute(
         select(i.id, i.subscription_id, i.reason, i.run_id, i.auto_finalize_at, i.billing_period_start, i.billing_period_end)
-        .where(i.subscription_id.in_(subscription_ids), i.status == InvoiceStatus.DRAFT)
+        .where(among(i.subscription_id, subscription_ids), i.status == InvoiceStatus.DRAFT)
         .order_by(i.id)
         .with_for_update()
     )
@@ -128,7 +128,7 @@ def _drafts(session: Session, subscription_ids: Sequence[uuid.UUID]) -> dict[uui
 def _stored(session: Session, invoice_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[tuple[Any, ...]]]:
     found: dict[uuid.UUID, set[tuple[Any, ...]]] = {invoice_id: set() for invoice_id in invoice_ids}
     columns = [getattr(InvoiceLine, name) for name in COMPARED]
-    rated = InvoiceLine.invoice_id.in_(invoice_ids), InvoiceLine.kind != LineKind.MANUAL
+    rated = among(InvoiceLine.invoice_id, invoice_ids), InvoiceLine.kind != LineKind.MANUAL
     for invoice_id, *values in session.execute(select(InvoiceLine.invoice_id, *columns).where(*rated)):
         found[invoice_id].add(tuple(values))
     return found
@@ -139,8 +139,13 @@ def _compared(rows: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
 
 
 def _by_hand(session: Session, invoice_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    manual = InvoiceLine.invoice_id.in_(invoice_ids), InvoiceLine.kind == LineKind.MANUAL
+    manual = among(InvoiceLine.invoice_id, invoice_ids), InvoiceLine.kind == LineKind.MANUAL
     return set(session.scalars(select(func.distinct(InvoiceLine.invoice_id)).where(*manual)))
+
+
+def _line(row: dict[str, Any], invoice_id: uuid.UUID) -> dict[str, Any]:
+    """The row as it is stored; its derivation is worked out only now, since a draft that is rated again has mostly not changed."""
+    return {**row, "invoice_id": invoice_id, "detail": row["detail"]()}
 
 
 def _invoice(invoice_id: uuid.UUID, content: Content, result: Taxed) -> dict[str, Any]:

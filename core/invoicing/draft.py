@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from core import config, jobs
 from core.audit import Actor
+from core.db import among
 from core.errors import Conflict, NotFound
 from core.invoicing import claim, contents, lines, rating, run_errors
 from core.invoicing.claim import Claimed
@@ -87,7 +88,7 @@ def refresh(session: Session, invoice_id: uuid.UUID, *, as_of: datetime, actor: 
 
 def refresh_many(session: Session, invoice_ids: Collection[uuid.UUID], *, at: datetime, actor: Actor) -> None:
     """Rate the drafts again, in sets; drafts without a subscription only have their taxes assessed anew."""
-    wanted = select(Invoice.subscription_id).where(Invoice.id.in_(invoice_ids), Invoice.status == InvoiceStatus.DRAFT)
+    wanted = select(Invoice.subscription_id).where(among(Invoice.id, invoice_ids), Invoice.status == InvoiceStatus.DRAFT)
     subscription_ids = [found for found in session.scalars(wanted) if found is not None]
     if subscription_ids:
         _bill(session, claim.lock_as_billed(session, subscription_ids, at=at), _Billing(actor, None, keep=True))

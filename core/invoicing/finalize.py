@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from core import audit, config, jobs
 from core.audit import Actor
 from core.config import Settings
+from core.db import among
 from core.errors import Conflict, NotFound
 from core.identity.models import Organization
 from core.invoicing import account_credits, draft, frozen, numbering, taxes
@@ -108,17 +109,17 @@ def _fact(
 
 
 def _lock(session: Session, invoice_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
-    wanted = select(Invoice.id).where(Invoice.id.in_(invoice_ids), Invoice.status == InvoiceStatus.DRAFT, Invoice.held_reason.is_(None))
+    wanted = select(Invoice.id).where(among(Invoice.id, invoice_ids), Invoice.status == InvoiceStatus.DRAFT, Invoice.held_reason.is_(None))
     return list(session.scalars(wanted.order_by(Invoice.id).with_for_update()))
 
 
 def _freeze(session: Session, invoice_ids: Sequence[uuid.UUID], at: datetime, settings: Settings) -> list[_Final]:
     """Everything that will be written, worked out: parties, dates, credit, status, digest."""
-    invoices = session.execute(select(Invoice.__table__).where(Invoice.id.in_(invoice_ids)).order_by(Invoice.id)).mappings().all()
+    invoices = session.execute(select(Invoice.__table__).where(among(Invoice.id, invoice_ids)).order_by(Invoice.id)).mappings().all()
     lines = frozen.by_invoice(session, InvoiceLine, invoice_ids)
     tax_rows = frozen.by_invoice(session, InvoiceTax, invoice_ids)
     buyers = {
-        row.id: row for row in session.scalars(select(Organization).where(Organization.id.in_({i["organization_id"] for i in invoices})))
+        row.id: row for row in session.scalars(select(Organization).where(among(Organization.id, {i["organization_id"] for i in invoices})))
     }
     claims = [account_credits.Claim(i["id"], i["organization_id"], i["currency"], i["total_minor"]) for i in invoices]
     used = account_credits.apply(session, claims)

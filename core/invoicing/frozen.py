@@ -7,7 +7,6 @@ taken in two steps so that everything costly is done before the number's series 
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,10 +14,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.config import Seller
+from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceTax
 from core.tax import numbers
 
@@ -63,7 +64,7 @@ def digest(invoice: Mapping[Any, Any], lines: Sequence[Mapping[Any, Any]], taxes
         "lines": [{name: _plain(line[name]) for name in LINE} for line in lines],
         "taxes": [{name: _plain(tax[name]) for name in TAX} for tax in taxes],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).digest()
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
 
 
 def content_hash(content_digest: bytes, number: str) -> bytes:
@@ -94,7 +95,7 @@ def by_invoice(
 ) -> dict[uuid.UUID, list[Mapping[Any, Any]]]:
     """The lines or taxes of many invoices as plain rows, in order of position; one query."""
     table = model.__table__
-    rows = session.execute(select(table).where(table.c.invoice_id.in_(invoice_ids)).order_by(table.c.invoice_id, table.c.position))
+    rows = session.execute(select(table).where(among(table.c.invoice_id, invoice_ids)).order_by(table.c.invoice_id, table.c.position))
     found: dict[uuid.UUID, list[Mapping[Any, Any]]] = {}
     for row in rows.mappings():
         found.setdefault(row["invoice_id"], []).append(row)

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Uuid, any_, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.catalog.models import PricingRule
-from core.db import new_id
+from core.db import among, new_id
 from core.invoicing.rating import Rated
 from core.metering.models import Metric
 from core.money import format_decimal
@@ -39,17 +39,16 @@ class RuleName:
 
 def rule_names(session: Session, rule_ids: Collection[str]) -> dict[str, RuleName]:
     """The names of pricing rules, by rule id; one query."""
-    ids = literal([uuid.UUID(rule_id) for rule_id in rule_ids], ARRAY(Uuid))
     rows = session.execute(
         select(PricingRule.id, PricingRule.code, PricingRule.name, PricingRule.metric_id, PricingRule.position, Metric.unit)
         .outerjoin(Metric, Metric.id == PricingRule.metric_id)
-        .where(PricingRule.id == any_(ids))
+        .where(among(PricingRule.id, map(uuid.UUID, rule_ids)))
     )
     return {str(row.id): RuleName(row.code, row.name, row.unit or "", row.metric_id, row.position) for row in rows}
 
 
 def rows(rated: Rated, names: dict[str, RuleName]) -> list[dict[str, Any]]:
-    """The invoice lines of what is due, as table rows without their invoice.
+    """The invoice lines of what is due, as table rows without their invoice; `detail` is a function that works it out.
 
     In-advance prices come first, then by cycle, each cycle in the plan's order.
     """
@@ -72,7 +71,7 @@ def rows(rated: Rated, names: dict[str, RuleName]) -> list[dict[str, Any]]:
                 "window_end": end,
                 "quantity": quantity(item, rated),
                 "amount_minor": item.minor,
-                "detail": detail(item, rated),
+                "detail": partial(detail, item, rated),
             }
         )
     return found

@@ -176,7 +176,7 @@ def _figure(
     point = (organization.id, taxes.local_day(at, organization.timezone))
     assessment = taxes.assessments(session, [point])[point]
     sums = totals([(sum(row["amount_minor"] for row in rows), assessment.rate_percent)], subscription.currency)
-    kept = [{name: plain(row[name]) for name in _KEPT} for row in rows]
+    kept = [{name: plain(row[name]) for name in _KEPT} | {"detail": row["detail"]()} for row in rows]
     tax = {"name": assessment.name, "rate_percent": str(assessment.rate_percent), "note": assessment.note}
     content = {"lines": kept, "taxes": [{**tax, "taxable_minor": group.net, "tax_minor": group.tax} for group in sums.groups]}
     priced = [[row["code"], row["cycle_start"], row["quantity"], row["amount_minor"]] for row in kept]
@@ -237,7 +237,6 @@ _KEPT = (
     "kind",
     "amount_minor",
     "quantity",
-    "detail",
     "window_start",
     "window_end",
     "cycle_start",

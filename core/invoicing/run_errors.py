@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from core.db import among
 from core.errors import BillingError
 from core.invoicing.models import RunError
 from core.subscriptions.models import Subscription
@@ -49,7 +50,7 @@ def isolate(
 
 def resolve(session: Session, subscription_ids: Collection[uuid.UUID], *, at: datetime) -> None:
     """The subscriptions have been rated: what stood in the way is settled."""
-    open_errors = RunError.subscription_id.in_(subscription_ids), RunError.resolved_at.is_(None)
+    open_errors = among(RunError.subscription_id, subscription_ids), RunError.resolved_at.is_(None)
     session.execute(update(RunError).where(*open_errors).values(resolved_at=at))
 
 

@@ -80,7 +80,7 @@ def stored_lines(rows: Iterable[InvoiceLine]) -> list[Line]:
 
 def rated_lines(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
     """Lines that were rated but not stored (core.invoicing.lines.rows)."""
-    return [Line(**{item.name: row[item.name] for item in fields(Line)}) for row in rows]
+    return [Line(**({item.name: row[item.name] for item in fields(Line)} | {"detail": row["detail"]()})) for row in rows]
 
 
 def until(line: Line, as_of: datetime) -> Line:

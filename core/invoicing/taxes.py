@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from core import config
-from core.db import copy_rows
+from core.db import among, copy_rows
 from core.identity.models import Organization
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus, InvoiceTax
 from core.pricing.tax import Totals, totals
@@ -53,7 +53,7 @@ def assessments(session: Session, points: Collection[TaxPoint]) -> dict[TaxPoint
     known = rates.load(session)
     rows = session.execute(
         select(Organization.id, Organization.billing_address["country"].astext, Organization.tax_id, Organization.tax_rate_percent).where(
-            Organization.id.in_({organization_id for organization_id, _ in points})
+            among(Organization.id, {organization_id for organization_id, _ in points})
         )
     )
     buyers = {row[0]: row[1:] for row in rows}
@@ -80,12 +80,12 @@ def renew(session: Session, invoice_ids: Collection[uuid.UUID], *, at: datetime)
     drafts = session.execute(
         select(Invoice.id, Invoice.organization_id, Invoice.currency, Invoice.timezone, Invoice.subtotal_minor, Invoice.total_minor)
         .add_columns(func.coalesce(_net(), 0).label("net"))
-        .where(Invoice.id.in_(invoice_ids), Invoice.status == InvoiceStatus.DRAFT)
+        .where(among(Invoice.id, invoice_ids), Invoice.status == InvoiceStatus.DRAFT)
     ).all()
     stored = {
         row.invoice_id: row
         for row in session.scalars(
-            select(InvoiceTax).where(InvoiceTax.invoice_id.in_(invoice_ids)).execution_options(populate_existing=True)
+            select(InvoiceTax).where(among(InvoiceTax.invoice_id, invoice_ids)).execution_options(populate_existing=True)
         )
     }
     points = {row.id: (row.organization_id, local_day(at, row.timezone)) for row in drafts}
@@ -98,7 +98,7 @@ def renew(session: Session, invoice_ids: Collection[uuid.UUID], *, at: datetime)
         if not same or (draft.subtotal_minor, draft.total_minor) != (result.totals.net, result.totals.total):
             changed[draft.id] = (tax, result)
     if changed:
-        session.execute(delete(InvoiceTax).where(InvoiceTax.invoice_id.in_(changed)))
+        session.execute(delete(InvoiceTax).where(among(InvoiceTax.invoice_id, changed)))
         copy_rows(session, InvoiceTax, [tax for tax, _ in changed.values()])
         _write_sums(session, {invoice_id: result.totals for invoice_id, (_, result) in changed.items()})
 

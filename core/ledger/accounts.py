@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from sqlalchemy import select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text, tuple_
 from sqlalchemy.orm import Session
 
+from core.db import among
 from core.ledger.models import AccountCode, LedgerAccount
 
 AccountKey = tuple[uuid.UUID, AccountCode, str]
@@ -21,8 +21,10 @@ def ids(session: Session, keys: Collection[AccountKey]) -> dict[AccountKey, uuid
     found = _known(session, wanted)
     missing = sorted(wanted - found.keys())
     if missing:
-        rows = [{"organization_id": organization_id, "code": code, "currency": currency} for organization_id, code, currency in missing]
-        session.execute(insert(LedgerAccount).values(rows).on_conflict_do_nothing())
+        rows = [
+            {"organization_id": organization_id, "code": code.value, "currency": currency} for organization_id, code, currency in missing
+        ]
+        session.execute(_OPEN, {name: [row[name] for row in rows] for name in rows[0]})
         found |= _known(session, set(missing))
     return found
 
@@ -33,8 +35,14 @@ def _known(session: Session, keys: set[AccountKey]) -> dict[AccountKey, uuid.UUI
     account = LedgerAccount
     rows = session.execute(
         select(account.organization_id, account.code, account.currency, account.id).where(
-            account.organization_id.in_({key[0] for key in keys}),
+            among(account.organization_id, {key[0] for key in keys}),
             tuple_(account.code, account.currency).in_({(str(code), currency) for _, code, currency in keys}),
         )
     )
     return {key: row.id for row in rows if (key := (row.organization_id, AccountCode(row.code), row.currency)) in keys}
+
+
+_OPEN = text(
+    "INSERT INTO ledger_accounts (organization_id, code, currency)"
+    " SELECT * FROM unnest(:organization_id ::uuid[], :code ::text[], :currency ::text[]) ON CONFLICT DO NOTHING"
+)
