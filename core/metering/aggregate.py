@@ -20,7 +20,7 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from core.metering import backfill, counting, rollups
+from core.metering import backfill, counting, partitions, rollups
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, connect, event_type
@@ -35,6 +35,7 @@ FLUSH_EVENTS = 100_000
 BATCHES_MIN = 32
 BATCHES_MAX = 20_000
 DEDUP_MARGIN_DAYS = 7
+UPKEEP_SECONDS = 600.0
 CLAIM = """WITH claimed AS (
     DELETE FROM usage_pending WHERE batch_id = ANY(ARRAY(
       SELECT batch_id FROM usage_pending ORDER BY batch_id LIMIT %s FOR UPDATE SKIP LOCKED))
@@ -91,6 +92,7 @@ class Aggregator:
         self._alone = 0
         self._behind = False
         self._new: list[tuple[Meter, int]] = []
+        self._upkeep_at = 0.0
         self.progress = Progress()
 
     def stop(self) -> None:
@@ -142,11 +144,12 @@ class Aggregator:
                 if writing is not None:
                     writing.result()
                 writing = writer.submit(self._write, lines[0], *flush) if flush else None
-                if self._new:
+                if self._new or time.monotonic() >= self._upkeep_at:
                     if writing is not None:
                         writing.result()
                         writing = None
                     self._take_up(lines[1])
+                    self._keep_house(lines[1])
                 lines.reverse()
                 if not self._behind:
                     self._stop.wait(max(0.0, self._flush_seconds - (time.monotonic() - started)))
@@ -235,3 +238,14 @@ class Aggregator:
                 events = backfill.count_past(line, new, event_number)
                 line.execute("UPDATE metrics SET counted_at = %s WHERE id = %s", (self._now(), new.id))
             log.info("metric is counted from now on", metric=new.code, past_events=events)
+
+    def _keep_house(self, line: Connection[Any]) -> None:
+        """Make partitions ahead and forget expired keys, now and then, while nothing else is being written."""
+        if time.monotonic() < self._upkeep_at:
+            return
+        self._upkeep_at = time.monotonic() + UPKEEP_SECONDS
+        today, dedup_days = self._now().date(), self._window_days + DEDUP_MARGIN_DAYS
+        made = partitions.keep_house(line, today, dedup_days=dedup_days)
+        self._store.forget(today - timedelta(days=dedup_days))
+        if made:
+            log.info("partitions were made", names=made)

@@ -44,6 +44,9 @@ class DedupStore(Protocol):
     def claim(self, connection: Connection[Any], entries: Entries, received_on: date) -> Claim:
         """Claim the keys in the connection's transaction. When it does not commit, the store must be loaded anew."""
 
+    def forget(self, before: date) -> None:
+        """Drop what is kept in memory of keys received before that day; on disk partitions.keep_house deletes them."""
+
 
 def entries(columns: Columns, seed: int) -> Entries:
     """The entries of `columns`. `seed` is the installation's secret: without it nobody can construct colliding keys."""
@@ -176,7 +179,7 @@ class SegmentStore:
         return Claim(is_first, fingerprints[which])
 
     def forget(self, before: date) -> None:
-        """Drop the tables that hold only keys received before that day."""
+        """A table goes when all its keys may; see DedupStore."""
         self._tables = [table for table in self._tables if table.newest >= before]
 
     def _remember(self, rows: Entries, received_on: date) -> None:
@@ -217,3 +220,6 @@ class KeyTable:
         is_first = np.zeros(len(rows), np.bool_)
         is_first[first[fresh]] = True
         return Claim(is_first, fingerprints[which])
+
+    def forget(self, before: date) -> None:
+        """Nothing is in memory; see DedupStore."""

@@ -1,0 +1,69 @@
+"""Daily partitions of the log and the events, made ahead of time; what can no longer be needed is deleted.
+
+A day without a partition is no accident: its rows go to the default partition, and move when the day's own is made.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import structlog
+from psycopg import Connection, sql
+from psycopg.errors import LockNotAvailable
+
+log = structlog.get_logger("valueverse.metering")
+
+PARTITIONED = {"usage_events": "timestamp", "usage_batches": "received_at"}
+DAYS_BEHIND, DAYS_AHEAD = 1, 3
+RESULT_DAYS = 42
+LOCK_TIMEOUT = "1s"
+EXISTING = "SELECT relname FROM pg_class WHERE relname = ANY(%s)"
+
+
+def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> list[str]:
+    """Make the partitions of the days around `today` and delete expired keys and results; the names of what was made.
+
+    A table that is busy for longer than a second is left for the next time.
+    """
+    made = []
+    for table, column in PARTITIONED.items():
+        for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
+            day = today + timedelta(days=offset)
+            name = f"{table}_{day:%Y%m%d}"
+            if connection.execute(EXISTING, ([name],)).fetchone() is None and _make(connection, table, column, name, day):
+                made.append(name)
+    connection.execute("DELETE FROM usage_dedup_segments WHERE received_on < %s", (today - timedelta(days=dedup_days),))
+    connection.execute("DELETE FROM usage_dedup_keys WHERE received_on < %s", (today - timedelta(days=dedup_days),))
+    connection.execute("DELETE FROM usage_batch_results WHERE counted_at < %s", (today - timedelta(days=RESULT_DAYS),))
+    return made
+
+
+def _make(connection: Connection[Any], table: str, column: str, name: str, day: date) -> bool:
+    """Make one day's partition, with the rows that were waiting for it in the default one, and attach it without stopping writers."""
+    parts = {
+        "table": sql.Identifier(table),
+        "name": sql.Identifier(name),
+        "default": sql.Identifier(f"{table}_default"),
+        "column": sql.Identifier(column),
+        "since": sql.Literal(f"{day}T00:00:00Z"),
+        "until": sql.Literal(f"{day + timedelta(days=1)}T00:00:00Z"),
+    }
+    steps = (
+        "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)",
+        "LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
+        (
+            "WITH moved AS (DELETE FROM {default} WHERE {column} >= {since} AND {column} < {until} RETURNING *) "
+            "INSERT INTO {name} SELECT * FROM moved"
+        ),
+        "ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({since}) TO ({until})",
+    )
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+            for step in steps:
+                connection.execute(sql.SQL(step).format(**parts))
+    except LockNotAvailable:
+        log.warning("a partition could not be made; its rows go to the default one", partition=name)
+        return False
+    return True
