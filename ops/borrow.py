@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from ops import home, leash, ports, postgres
 from ops.home import ROOT, Home, HomeError
@@ -17,6 +21,7 @@ from ops.supervisor import python
 
 START_SECONDS_MAX = 300.0
 STOP_SECONDS_MAX = 90.0
+MAIL_SECONDS_MAX = 90.0
 
 
 @contextmanager
@@ -81,9 +86,27 @@ def product(path: Path) -> Iterator[dict[str, Any]]:
         state = _ready(own, process)
         adopt(state)
         yield state
+        show_mails(state)
     finally:
         process.terminate()
         process.wait(STOP_SECONDS_MAX)
+
+
+def show_mails(state: dict[str, Any]) -> None:
+    """Wait until every mail of the copy has left, and say which came to its mail catcher."""
+    waiting = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM notifications WHERE status IN ('pending', 'sending'))"
+    end = time.monotonic() + MAIL_SECONDS_MAX
+    with psycopg.connect(state["environment"]["DATABASE_URL"], autocommit=True) as connection:
+        while connection.execute(waiting).fetchone() != (0,):
+            if time.monotonic() > end:
+                print(f"some mails have not left after {MAIL_SECONDS_MAX:.0f} s; they will at the next start", file=sys.stderr)
+                return
+            time.sleep(0.2)
+    if "mail" in state["urls"]:
+        with urllib.request.urlopen(f"{state['urls']['mail']}/mails.json", timeout=10) as response:
+            for mail in reversed(json.load(response)):
+                files = ", ".join(file["name"] for file in mail["attachments"])
+                print(f"mailed to {mail['to']}: {mail['subject']}{f' ({files})' if files else ''}", file=sys.stderr)
 
 
 def _ready(path: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:

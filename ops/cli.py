@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -67,8 +69,12 @@ def run(command: Command, words: list[str]) -> int:
         with borrow.database(path_from_environment()):
             return load(command.target)(words)
     if command.needs == "product" and not {"-h", "--help"} & set(words):
-        with borrow.product(path_from_environment()):
-            return load(command.target)(words)
+        result = io.StringIO()  # shown last, when nothing else speaks any more
+        try:
+            with contextlib.redirect_stdout(result), borrow.product(path_from_environment()):
+                return load(command.target)(words)
+        finally:
+            print(result.getvalue(), end="", flush=True)
     return load(command.target)(words)
 
 
