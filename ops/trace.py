@@ -40,23 +40,14 @@ BATCH = 1_000
 TIMEOUT_SECONDS = 120
 SETTLE_SECONDS_MAX = 120
 
+
+def _sum(code: str, name: str) -> dict[str, Any]:
+    return {"code": code, "name": name, "unit": "token", "aggregation": "sum", "property": code, "event_name": EVENT}
+
+
 METRICS: tuple[dict[str, Any], ...] = (
-    {
-        "code": "input_tokens",
-        "name": "Input tokens",
-        "unit": "token",
-        "aggregation": "sum",
-        "property": "input_tokens",
-        "event_name": EVENT,
-    },
-    {
-        "code": "output_tokens",
-        "name": "Output tokens",
-        "unit": "token",
-        "aggregation": "sum",
-        "property": "output_tokens",
-        "event_name": EVENT,
-    },
+    _sum("input_tokens", "Input tokens"),
+    _sum("output_tokens", "Output tokens"),
     {"code": "requests", "name": "Requests", "unit": "request", "aggregation": "count", "event_name": EVENT},
 )
 PLAN: dict[str, Any] = {

@@ -20,7 +20,6 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -141,8 +140,8 @@ class Invoice(Base):
     next_collect_at: Mapped[datetime | None]
     collect_attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"), onupdate=text("now()"))
 
     lines: Mapped[list[InvoiceLine]] = relationship(back_populates="invoice", order_by="InvoiceLine.position", lazy="raise_on_sql")
     taxes: Mapped[list[InvoiceTax]] = relationship(back_populates="invoice", order_by="InvoiceTax.position", lazy="raise_on_sql")
