@@ -68,32 +68,24 @@ def explained(pairs: Pairs) -> int:
     return total
 
 
-def quantities(count: int) -> list[Decimal]:
-    """Quantities of every size up to ten million, some with decimals; the same in each run."""
-    rng = random.Random(20260101)
+def quantities(rng: random.Random, count: int) -> list[Decimal]:
+    """Quantities of every size up to ten million, some with decimals."""
     return [Decimal(rng.randrange(10 ** rng.randint(1, 7))).scaleb(-rng.choice((0, 0, 3))) for _ in range(count)]
 
 
 def main() -> int:
     """Measure and print; 0 if every goal is met."""
+    rng = random.Random(20260101)
     models = [parse_model(model) for model in MODELS]
-    per_unit = models[0]
-    assert isinstance(per_unit, PerUnit)
-    metered = quantities(PAIRS)
-    loops: dict[str, tuple[Callable[..., int], Sequence[object]]] = {
-        "bare": (bare, [(per_unit.unit_price, quantity) for quantity in metered]),
-        "per_unit": (priced, [(per_unit, quantity) for quantity in metered]),
-        "mixed": (priced, [(models[i % 4], quantity) for i, quantity in enumerate(metered)]),
-        "explained": (explained, [(models[i % 4], quantity) for i, quantity in enumerate(metered)]),
-    }
+    loops: dict[str, Callable[..., int]] = {"bare": bare, "per_unit": priced, "mixed": priced, "explained": explained}
     times: dict[str, list[float]] = {name: [] for name in loops}
     sums = dict.fromkeys(loops, 0)
     gc.disable()
-    for start in range(0, PAIRS, CHUNK):
-        for name, (loop, pairs) in loops.items():
-            chunk = pairs[start : start + CHUNK]
+    for _ in range(PAIRS // CHUNK):
+        metered = quantities(rng, CHUNK)
+        for name, pairs in _chunk(models, metered).items():
             began = perf_counter_ns()
-            sums[name] += loop(chunk)
+            sums[name] += loops[name](pairs)
             times[name].append((perf_counter_ns() - began) / CHUNK)
         gc.collect()
     assert sums["bare"] == sums["per_unit"]
@@ -101,6 +93,19 @@ def main() -> int:
     quick = {name: mean(sorted(values)[: len(values) // 2]) for name, values in times.items()}
     met = [_report(name, quick[name], quick["bare"], goal) for name, goal in (("per_unit", 2.5), ("mixed", 4.0), ("explained", 5.0))]
     return 0 if all(met) else 1
+
+
+def _chunk(models: Sequence[PriceModel], metered: Sequence[Decimal]) -> dict[str, Sequence[object]]:
+    """The same quantities for every loop."""
+    per_unit = models[0]
+    assert isinstance(per_unit, PerUnit)
+    mixed = [(models[i % 4], quantity) for i, quantity in enumerate(metered)]
+    return {
+        "bare": [(per_unit.unit_price, quantity) for quantity in metered],
+        "per_unit": [(per_unit, quantity) for quantity in metered],
+        "mixed": mixed,
+        "explained": mixed,
+    }
 
 
 def _report(name: str, value: float, against: float, goal: float) -> bool:
