@@ -19,7 +19,7 @@ from ops import home, leash, ports, postgres
 from ops.home import ROOT, Home, HomeError
 from ops.supervisor import python
 
-START_SECONDS_MAX = 300.0
+START_SECONDS_MAX = 600.0
 STOP_SECONDS_MAX = 90.0
 MAIL_SECONDS_MAX = 90.0
 

@@ -24,7 +24,7 @@ from ops import home as homes
 from ops import ports
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS_MAX = 240
+START_SECONDS_MAX = 300
 
 pytestmark = pytest.mark.stack
 
