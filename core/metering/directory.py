@@ -27,15 +27,15 @@ from core.metering.meters import Meter, meter
 MAX_AGE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 0.05
 WAIT_SECONDS = 2.0
+UUID_LENGTH = 36
 K = TypeVar("K")
 V = TypeVar("V")
 
 KEYS = "SELECT key_hash, id, organization_id, scopes, expires_at, revoked_at FROM api_keys WHERE key_hash = ANY(%s)"
-ACCOUNTS = """SELECT asked.reference, o.id, o.number, o.external_id, o.slug, o.status, c.frozen_time
-  FROM unnest(%s::text[]) AS asked(reference)
-  JOIN organizations o ON o.external_id = asked.reference OR o.id = CASE WHEN asked.reference ~* %s THEN asked.reference::uuid END
-  LEFT JOIN test_clocks c ON c.id = o.test_clock_id ORDER BY o.external_id IS NOT DISTINCT FROM asked.reference DESC"""
-UUID_FORM = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+ACCOUNT = "o.id, o.number, o.external_id, o.slug, o.status, c.frozen_time"
+CLOCK = "LEFT JOIN test_clocks c ON c.id = o.test_clock_id"
+ACCOUNTS = f"""SELECT o.external_id AS reference, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.external_id = ANY(%s::text[])
+  UNION ALL SELECT o.id::text, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.id = ANY(%s::uuid[])"""  # noqa: S608 - constants only
 METRICS = """SELECT m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, n.number AS event_number
   FROM metrics m LEFT JOIN usage_event_names n ON n.name = m.event_name WHERE m.archived_at IS NULL ORDER BY m.code"""
 NAME_EVENTS = """INSERT INTO usage_event_names (name) SELECT DISTINCT event_name FROM metrics
@@ -171,8 +171,10 @@ class Directory:
         return {bytes(r.key_hash): Principal(r.id, r.organization_id, frozenset(r.scopes), r.expires_at, r.revoked_at) for r in rows}
 
     def _load_accounts(self, references: Collection[str]) -> dict[str, Account]:
-        rows = self._rows(ACCOUNTS, list(references), UUID_FORM)
-        return {r.reference: Account(r.id, r.number, r.external_id, r.slug, r.status, r.frozen_time) for r in rows}
+        ids = {text: reference for reference in references if (text := uuid_text(reference)) is not None}
+        rows = self._rows(ACCOUNTS, list(references), list(ids))
+        found = {r.reference: Account(r.id, r.number, r.external_id, r.slug, r.status, r.frozen_time) for r in rows}
+        return {**found, **{reference: found[text] for text, reference in ids.items() if text in found}}
 
     def _load_types(self) -> None:
         began = time.monotonic()
@@ -184,6 +186,14 @@ class Directory:
         self._types = event_types(rows)
         self._metrics = {row.code: row.event_name for row in rows}
         self._types_read_at = began
+
+
+def uuid_text(reference: str) -> str | None:
+    """The reference as PostgreSQL writes a UUID, or None when it is none."""
+    try:
+        return str(uuid.UUID(reference)) if len(reference) == UUID_LENGTH else None
+    except ValueError:
+        return None
 
 
 def event_types(rows: Iterable[Any]) -> dict[str, EventType]:

@@ -6,7 +6,6 @@ careful road would not, nor differently (tests/metering/test_roads.py compares t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,14 +18,17 @@ from msgspec.structs import astuple
 
 from core.metering import wire
 from core.metering.bodies import Form
-from core.metering.careful import Bounds, Window, bounds, fed_codes
+from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
 from core.metering.wire import Candidate, Fault
 
 PROPERTIES_BYTES_MAX = wire.PROPERTY_TEXT_LENGTH_MAX
-TOKEN = re.compile(rb'"?([0-9]{1,14})(?:\.([0-9]{1,12}))?"?')
+TOKEN_LENGTH_MAX = 27
+DOT, ZERO = np.uint8(ord(".")), np.uint8(ord("0"))
+POWERS = 10 ** np.arange(13, dtype=np.int64)
+Limits = tuple[Int64, Int64, Int64]
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -125,31 +127,35 @@ def _is_given(column: Column) -> bool:
 
 def _organizations(
     directory: Directory, own: Account | None, given: dict[str, Column], window: Window, at: datetime
-) -> tuple[Int32, tuple[Int64, Int64, Int64]]:
+) -> tuple[Int32, Limits]:
     """Organization numbers, and now, first and last acceptable timestamp of each event."""
     used = [name for name in wire.ORGANIZATION_FIELDS if _is_given(given[name])]
     size = len(given["idempotency_key"])
     if len(used) > 1 or (own is None and not used):
         raise _Unusual
-    references = given[used[0]] if used else ()
+    references: Column = given[used[0]] if used else ()
     if own is not None:
         if not all(own.is_called(reference) for reference in set(references)):
             raise _Unusual
-        limit = bounds(own, window, at)
-        return np.full(size, own.number, np.int32), tuple(np.full(size, value) for value in (limit.now, limit.first, limit.last))  # type: ignore[return-value]
-    accounts = directory.accounts(set(references))
-    if any(reference not in accounts or accounts[reference].status == "closed" for reference in set(references)):
+        return np.full(size, own.number, np.int32), _limits([own], window, at)
+    found = directory.accounts(set(references))
+    accounts = [found[reference] for reference in references if reference in found]
+    if len(accounts) < size or any(account.status == "closed" for account in accounts):
         raise _Unusual
-    limits: dict[str, Bounds] = {reference: bounds(accounts[reference], window, at) for reference in set(references)}
-    numbers = {reference: accounts[reference].number for reference in limits}
-    triples = np.array([(limits[reference].now, limits[reference].first, limits[reference].last) for reference in references], np.int64)
-    return np.array([numbers[reference] for reference in references], np.int32), (triples[:, 0], triples[:, 1], triples[:, 2])
+    return np.fromiter([account.number for account in accounts], np.int32, size), _limits(accounts, window, at)
 
 
-def _timestamps(texts: Column, limits: tuple[Int64, Int64, Int64]) -> tuple[Int64, Flags]:
+def _limits(accounts: Sequence[Account], window: Window, at: datetime) -> Limits:
+    """Bounds of each account; one of each when all live in the same time."""
+    times = {account.frozen_time: bounds(account, window, at) for account in {item.frozen_time: item for item in accounts}.values()}
+    each = [times[account.frozen_time] for account in accounts] if len(times) > 1 else list(times.values())
+    return tuple(np.array([getattr(limit, name) for limit in each], np.int64) for name in ("now", "first", "last"))  # type: ignore[return-value]
+
+
+def _timestamps(texts: Column, limits: Limits) -> tuple[Int64, Flags]:
     now, first, last = limits
     if not _is_given(texts):
-        return now, np.ones(len(texts), np.bool_)
+        return np.broadcast_to(now, (len(texts),)).copy(), np.ones(len(texts), np.bool_)
     values = parse_column(texts)
     if values is None:
         try:
@@ -172,18 +178,36 @@ def _keys(keys: Column) -> list[bytes]:
 def _quantities(tokens: Column) -> tuple[Int64, Int64]:
     if not _is_given(tokens):
         return np.ones(len(tokens), np.int64), np.zeros(len(tokens), np.int64)
-    texts = b"\0".join(tokens).split(b"\0")
-    parsed = {text: _quantity(text) for text in set(texts)}
-    pairs = np.array([parsed[text] for text in texts], np.int64)
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-
-
-def _quantity(token: bytes) -> tuple[int, int]:
-    found = TOKEN.fullmatch(token)
-    if found is None or (token[:1] == b'"') != (token[-1:] == b'"'):
+    joined = b"\0".join(tokens)
+    quotes = joined.count(b'"')
+    if quotes and (quotes != 2 * len(tokens) or any(bytes(token)[:1] != b'"' for token in tokens)):
         raise _Unusual
-    whole, fraction = found.groups()
-    return int(whole), int(fraction.ljust(12, b"0")) if fraction else 0
+    return _numbers(joined.replace(b'"', b"").split(b"\0"))
+
+
+def _numbers(texts: Sequence[bytes]) -> tuple[Int64, Int64]:
+    """Whole units and 10^-12ths of decimals such as `12.5`, digit place by digit place for all rows at once."""
+    longest = max(map(len, texts))
+    if longest > TOKEN_LENGTH_MAX:
+        raise _Unusual
+    grid = np.array(texts, f"S{longest}").view(np.uint8).reshape(len(texts), longest)
+    wholes, fractions, places, lead = (np.zeros(len(texts), np.int64) for _ in range(4))
+    after = np.zeros(len(texts), np.bool_)
+    for characters in np.ascontiguousarray(grid.T):
+        is_dot = characters == DOT
+        digits = characters - ZERO
+        is_digit = digits < 10
+        if not (is_digit | is_dot | (characters == 0)).all() or (is_dot & (after | (lead == 0))).any():
+            raise _Unusual
+        before, behind = is_digit & ~after, is_digit & after
+        wholes = np.where(before, wholes * 10 + digits, wholes)
+        fractions = np.where(behind, fractions * 10 + digits, fractions)
+        lead += before
+        places += behind
+        after |= is_dot
+    if (lead == 0).any() or (lead > 14).any() or (places > 12).any() or (after & (places == 0)).any():
+        raise _Unusual
+    return wholes, fractions * POWERS[12 - places]
 
 
 def _properties(given: Column) -> list[bytes]:
