@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from core import audit, clock, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
+from core.identity import retention
 from core.invoicing import due, run
 from core.invoicing.models import RunStatus
 from core.notifications import email
@@ -107,9 +108,23 @@ def upkeep(session: Any) -> Iterable[Ring]:
     return ()
 
 
+def expiry(session: Any) -> Iterable[Ring]:
+    """Delete what has been kept long enough: sign-ins, guesses, answers under idempotency keys."""
+    retention.purge(session, at=clock.now())
+    return ()
+
+
 def sweeps() -> list[Sweep]:
     """Every search and how often it is made."""
-    return [Sweep(mail, 1), Sweep(billing, 1), Sweep(money, 2), Sweep(upkeep, 3), Sweep(documents, 10), Sweep(long_work, 10)]
+    return [
+        Sweep(mail, 1),
+        Sweep(billing, 1),
+        Sweep(money, 2),
+        Sweep(upkeep, 3),
+        Sweep(documents, 10),
+        Sweep(long_work, 10),
+        Sweep(expiry, 3600),
+    ]
 
 
 def tick(searches: Iterable[Sweep], bell: Bell, *, now: float) -> int:

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from core.errors import Conflict, Invalid
 from core.identity.models import IdempotencyRecord
 
-KEPT = timedelta(days=42)
 CLAIM_MAX = timedelta(seconds=60)
 
 
@@ -61,12 +60,6 @@ def complete(session: Session, *, principal: str, key: str, status: int, content
 def release(session: Session, *, principal: str, key: str) -> None:
     """Give a claimed key back: nothing was done under it."""
     session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.principal == principal, IdempotencyRecord.key == key))
-
-
-def purge(session: Session, *, at: datetime) -> int:
-    """Delete records older than KEPT; returns how many."""
-    old = delete(IdempotencyRecord).where(IdempotencyRecord.created_at <= at - KEPT).returning(IdempotencyRecord.id)
-    return len(session.scalars(old).all())
 
 
 def _in_flight() -> Conflict:
