@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -51,53 +53,26 @@ def start(
     `trial_period_days` overrides the plan's. Invalid with pointers for wrong input, NotFound for an unknown organization, Conflict when
     the account is closed or another subscription already bills the plan or one of its metrics. The caller checks `payment_method_id`.
     """
-    organization = session.get(
-        Organization, organization_id, with_for_update={"of": Organization, "key_share": True}, populate_existing=True
-    )
-    if organization is None:
-        raise NotFound("There is no such organization.")
-    if organization.status != OrganizationStatus.ACTIVE:
-        raise Conflict(f"The account is {organization.status}: nothing can be subscribed to.")
+    organization = _active(session, organization_id)
     version = _version(session, plan, organization)
     begins = start_at or at
-    reader = Reader()
-    mode = reader.choice("/anchor", anchor, AnchorMode, AnchorMode.ANNIVERSARY)
     days = version.trial_period_days if trial_period_days is None else trial_period_days
-    days = reader.whole("/trial_period_days", days, least=0, most=TRIAL_DAYS_MAX)
-    extra = reader.object("/metadata", metadata)
-    name = reader.text("/external_id", external_id, needed=False)
-    _check_start(reader, begins, at)
-    units = _quantity(reader, quantity)
-    if reader.faults:
-        raise Invalid("The subscription cannot start like this.", errors=tuple(reader.faults))
+    wish = _wish(anchor=anchor, trial_days=days, quantity=quantity, metadata=metadata, external_id=external_id, begins=begins, at=at)
     planned = timelines.opening(
         version,
         start=begins,
         timezone=organization.timezone,
-        mode=mode,
-        quantity=units,
-        trial_days=days,
+        mode=wish.mode,
+        quantity=wish.quantity,
+        trial_days=wish.trial_days,
         not_before=_ended_before(session, organization_id, version, begins),
     )
-    subscription = Subscription(
-        id=new_id(),
-        organization_id=organization_id,
-        plan=version.plan,
-        external_id=name or None,
-        status=Status.TRIALING if planned[0].is_trial else Status.ACTIVE,
-        currency=version.plan.currency,
-        anchor_mode=mode,
-        started_at=planned[0].start,
-        trial_end=timelines.trial_end(planned),
-        next_bill_at=planned[0].start,
-        payment_method_id=payment_method_id,
-        extra=extra,
-        terms=[],
-    )
+    subscription = _row(organization_id, version, wish, planned)
+    subscription.payment_method_id = payment_method_id
     session.add(subscription)
     timeline.store(session, subscription, planned)
     show(subscription, timeline.spans(subscription), as_of=max(at, planned[0].start))
-    sold = {"code": version.plan.code, "version": version.version, "quantity": units}
+    sold = {"code": version.plan.code, "version": version.version, "quantity": wish.quantity}
     audit.record(session, actor, "subscription.started", subscription, at=at, start=begins, plan=sold)
     jobs.enqueue(session, "bill_subscription", subscription.id)
     return subscription
@@ -172,6 +147,69 @@ def resume(session: Session, subscription: Subscription, *, at: datetime, actor:
     move(session, subscription, Status.ACTIVE, at=at, actor=actor)
     _settle(session, subscription, changed_at=at, at=at)
     return subscription
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How a subscription is to start, checked."""
+
+    mode: AnchorMode
+    trial_days: int
+    quantity: Decimal
+    metadata: dict[str, Any]
+    external_id: str | None
+
+
+def _wish(
+    *,
+    anchor: str,
+    trial_days: int,
+    quantity: Decimal | str | int,
+    metadata: Mapping[str, object] | None,
+    external_id: str | None,
+    begins: datetime,
+    at: datetime,
+) -> _Wish:
+    reader = Reader()
+    wish = _Wish(
+        mode=reader.choice("/anchor", anchor, AnchorMode, AnchorMode.ANNIVERSARY),
+        trial_days=reader.whole("/trial_period_days", trial_days, least=0, most=TRIAL_DAYS_MAX),
+        quantity=_quantity(reader, quantity),
+        metadata=reader.object("/metadata", metadata),
+        external_id=reader.text("/external_id", external_id, needed=False) or None,
+    )
+    _check_start(reader, begins, at)
+    if reader.faults:
+        raise Invalid("The subscription cannot start like this.", errors=tuple(reader.faults))
+    return wish
+
+
+def _row(organization_id: uuid.UUID, version: PlanVersion, wish: _Wish, planned: Sequence[Span]) -> Subscription:
+    return Subscription(
+        id=new_id(),
+        organization_id=organization_id,
+        plan=version.plan,
+        external_id=wish.external_id,
+        status=Status.TRIALING if planned[0].is_trial else Status.ACTIVE,
+        currency=version.plan.currency,
+        anchor_mode=wish.mode,
+        started_at=planned[0].start,
+        trial_end=timelines.trial_end(planned),
+        next_bill_at=planned[0].start,
+        extra=wish.metadata,
+        terms=[],
+    )
+
+
+def _active(session: Session, organization_id: uuid.UUID) -> Organization:
+    """The organization, locked, so that two subscriptions of it do not start at once."""
+    lock = {"of": Organization, "key_share": True}
+    organization = session.get(Organization, organization_id, with_for_update=lock, populate_existing=True)
+    if organization is None:
+        raise NotFound("There is no such organization.")
+    if organization.status != OrganizationStatus.ACTIVE:
+        raise Conflict(f"The account is {organization.status}: nothing can be subscribed to.")
+    return organization
 
 
 def _version(session: Session, plan: str | uuid.UUID, organization: Organization) -> PlanVersion:
