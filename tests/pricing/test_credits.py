@@ -79,3 +79,8 @@ def test_a_reset_rolls_over_within_bounds_and_pays_the_overage_if_kept() -> None
     before = Balances({"a": D(80), "b": D(80)}, D(10))
     assert after_reset(before, {"a": (D(0), D(50))}, keep_overage=True, lots=lots) == Balances({"a": D(40), "b": D(0)}, D(0))
     assert after_reset(before, {"a": (D(90), D(95))}, keep_overage=False, lots=lots) == Balances({"a": D(90), "b": D(0)}, D(0))
+
+
+def test_a_lot_that_becomes_effective_at_the_instant_of_usage_pays_for_it() -> None:
+    lots = [Lot("old", D(100)), Lot("new", D(100), priority=0, effective_at=day(2))]
+    assert balances(lots, [(day(2), D(20))], {}, start=START, until=day(3)).left == {"old": D(100), "new": D(80)}
