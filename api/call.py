@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flask import g, request
+from flask import current_app, g, request
 
 from core import clock
 from core.audit import Actor
@@ -15,6 +15,7 @@ from core.db import db, transaction
 from core.errors import FieldError, Forbidden, Invalid, NotFound, Unauthenticated
 from core.identity import keys, permissions, queries
 from core.identity.models import Organization
+from core.metering.rates import Rates
 
 NAME_IT = "A platform key names the organization: its id, external id or slug."
 
@@ -74,6 +75,7 @@ def authenticated(scope: str) -> Call:
         raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
     at = clock.now()
     key = keys.authenticate(db.session(), token.strip(), at=at)
+    _limit(key.id)
     if keys.needs_touch(key, at=at):
         with transaction() as session:
             keys.touch(session, key.id, at=at)
@@ -82,3 +84,11 @@ def authenticated(scope: str) -> Call:
     if not permissions.scope_allows(key.scopes, scope):
         raise Forbidden(f"This key has not the scope {scope}. It has: {', '.join(key.scopes)}.", code="missing_scope")
     return Call(db.session(), actor, key.organization_id, tuple(key.scopes), key.mode)
+
+
+def _limit(key_id: uuid.UUID) -> None:
+    settings = current_app.config["SETTINGS"]
+    per_process = max(1, settings.api_rate_per_second // max(1, settings.web_workers))
+    rates: Rates = current_app.extensions.setdefault("api_rates", Rates(per_process, "requests"))
+    rates.check(key_id)
+    rates.take(key_id, 1)

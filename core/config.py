@@ -72,6 +72,7 @@ class Settings:
     usage_flush_seconds: Decimal = Decimal("0.15")
     usage_dedup_memory_mib: int = 2048
     usage_rate_per_second: int = 50_000
+    api_rate_per_second: int = 200
     web_workers: int = 1
     web_threads: int = 16
     trusted_proxies: int = 0
@@ -204,6 +205,7 @@ VARIABLES = {
     "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", _seconds),
     "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _at_least_one),
     "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
+    "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),
     "trusted_proxies": ("TRUSTED_PROXIES", _count),

@@ -1,4 +1,4 @@
-"""How many events a key may send: a token bucket per key and process, so that one noisy sender costs nobody else anything."""
+"""How much a key may send: a token bucket per key and process, so that one noisy sender costs nobody else anything."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ KEYS_MAX = 50_000
 
 
 class Rates:
-    """Buckets that fill with `per_second` events a second up to BURST_SECONDS' worth. A request may overdraw; the next ones wait."""
+    """Buckets that fill with `per_second` of `what` a second up to BURST_SECONDS' worth. A request may overdraw; the next ones wait."""
 
-    def __init__(self, per_second: int) -> None:
+    def __init__(self, per_second: int, what: str = "events") -> None:
         self._per_second = per_second
+        self._what = what
         self._buckets: dict[uuid.UUID, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
@@ -26,7 +27,7 @@ class Rates:
         missing = -(level + (time.monotonic() - at) * self._per_second) / self._per_second if at else 0.0
         if missing > 0:
             seconds = max(1, round(missing + 0.5))
-            message = f"This key sends more than {self._per_second} events a second; nothing was kept."
+            message = f"This key sends more than {self._per_second} {self._what} a second; nothing was kept."
             raise RateLimited(message, retry_after_seconds=seconds)
 
     def take(self, key_id: uuid.UUID, events: int) -> None:

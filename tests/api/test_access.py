@@ -16,6 +16,7 @@ from api.openapi import PARAMETER
 from core.identity import keys
 from core.identity.models import ApiKey, Organization
 from core.identity.permissions import Scope, scope_allows
+from core.metering.rates import Rates
 from core.payments.models import PaymentMethod
 from tests.api.conftest import Api, organization_body, plan_body
 from tests.conftest import Clock
@@ -204,3 +205,12 @@ def test_a_secret_is_shown_once_even_to_a_replay(api: Api, session: Session) -> 
     assert again.headers["Idempotent-Replayed"] == "true"
     assert first.get_json()["secret"] not in api.get("/billing/api-keys").text
     assert api.client.get("/api/v1/billing/organizations", headers=bearer(first.get_json()["secret"])).status_code == 403
+
+
+def test_a_key_that_asks_too_often_waits_and_others_do_not(api: Api, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(api.client.application.extensions, "api_rates", Rates(1, "requests"))
+    answers = [api.get("/billing/metrics") for _ in range(12)]
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert Api(api.client, make_key(session, None)).get("/billing/metrics").status_code == 200
