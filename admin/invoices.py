@@ -37,7 +37,12 @@ def invoices() -> Response:
     chosen = request.args.get("status", "")
     status = InvoiceStatus(chosen) if chosen in dict(STATUSES[1:]) else None
     before = as_uuid(pagination.after() or "")
-    rows = queries.all_invoices(db.session(), status=status, before_id=before, limit=pagination.PAGE_ROWS + 1)
+    account, limit = as_uuid(request.args.get("account", "")), pagination.PAGE_ROWS + 1
+    rows = (
+        queries.invoices(db.session(), account, status=status, before_id=before, limit=limit)
+        if account
+        else queries.all_invoices(db.session(), status=status, before_id=before, limit=limit)
+    )
     found = pagination.paginate(rows, key=lambda row: row.id)
     return page(
         "admin/invoices/index.html",
@@ -47,6 +52,7 @@ def invoices() -> Response:
         names=queries.owner_names(db.session(), {row.organization_id for row in found.rows}),
         statuses=STATUSES,
         chosen=chosen,
+        account=account,
     )
 
 
@@ -181,7 +187,7 @@ def _show(invoice_id: UUID, error: BillingError | None = None) -> Response:
             "statement_view": statements.of_invoice(found, caption="Statement"),
             "before": before,
             "before_view": statements.of_invoice(before, caption=f"Before: {before.invoice_number}") if before else None,
-            "causes": review.causes(session, [invoice_id])[invoice_id] if before else None,
+            "causes": review.split(before.lines, found.lines) if before else None,
             "transactions": payments.transactions(session, found.organization_id, invoice_ids=[found.id]),
             "mails": notifications.notifications(session, found.organization_id, subject_id=str(found.id)),
             "trail": audit.search(session, audit.Search(text=str(found.id)), limit=50),
