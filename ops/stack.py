@@ -53,11 +53,13 @@ class Stack:
             self.make_key()
             if demo:
                 self.load_demo()
-        for service in self.product():
-            self.supervisor.start(service)
-        web = next(service for service in self.supervisor.services if service.name == "web")
+        web, aggregator, *others = self.product()
+        self.supervisor.start(web)
+        self.supervisor.start(aggregator)
         address = f"{self.url('web')}/readyz"
         self.supervisor.until(lambda: answers(address), READY_SECONDS_MAX, f"the web server ({address})", web)
+        for service in others:  # they start while somebody reads the first page; on two cores they would keep it waiting
+            self.supervisor.start(service)
         local = {"mail catcher": "mail", "provider fake": "provider"}
         urls = {local[service.name]: self.url(local[service.name]) for service in self.supervisor.services if service.name in local}
         self.home.save(ready=True, urls={"web": self.url("web"), **urls}, environment=self.product_settings())
@@ -101,9 +103,9 @@ class Stack:
         actors = ["-m", "dramatiq", "workers", "--processes", WORKER_PROCESSES, "--threads", WORKER_THREADS]
         return [
             Service("web", python(*granian, *size), EDGE),
+            Service("aggregator", python("-m", "workers.aggregator"), MACHINERY),
             Service("workers", python(*actors), MACHINERY),
             Service("scheduler", python("-m", "workers.clock"), MACHINERY),
-            Service("aggregator", python("-m", "workers.aggregator"), MACHINERY),
         ]
 
     def make_key(self) -> None:
