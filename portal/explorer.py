@@ -265,6 +265,8 @@ def currency_symbol(currency: str) -> str:
 def _custom(
     args: Mapping[str, str], errors: dict[str, str], otherwise: tuple[datetime, datetime], now: datetime, zone: str
 ) -> tuple[datetime, datetime]:
+    if "from" not in args and "to" not in args:
+        return otherwise
     first, last = read_day(args.get("from", "")), read_day(args.get("to", ""))
     if first is None:
         errors["from"] = "Enter the first day."

@@ -1,4 +1,4 @@
-"""A customer with four months behind it, and its people, for the tests of the portal's pages."""
+"""A customer with two months behind it, and its people, for the tests of the portal's pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def now(clock: Clock) -> datetime:
 @pytest.fixture
 def quillmark(session: Session, now: datetime) -> Story:
     """The customer."""
-    return story.tell(session, now=now, months=4)
+    return story.tell(session, now=now, months=2)
 
 
 @pytest.fixture

@@ -42,7 +42,13 @@ def packages(free: str, price: str) -> dict[str, Any]:
 
 
 PLANS = (
-    ("starter", "Starter", "0", [tiered((None, "0.0000064")), tiered((None, "0.0000016")), packages("100000", "0.06")], {"requests_per_minute": 300}),
+    (
+        "starter",
+        "Starter",
+        "0",
+        [tiered((None, "0.0000064")), tiered((None, "0.0000016")), packages("100000", "0.06")],
+        {"requests_per_minute": 300},
+    ),
     (
         "build",
         "Build",
@@ -65,7 +71,13 @@ PLANS = (
         ],
         {"requests_per_minute": 6000},
     ),
-    ("reserve", "Reserve", "1200.00", [tiered((None, "0.0000025")), tiered((None, "0.00000066")), packages("0", "0.02")], {"requests_per_minute": 20000}),
+    (
+        "reserve",
+        "Reserve",
+        "1200.00",
+        [tiered((None, "0.0000025")), tiered((None, "0.00000066")), packages("0", "0.02")],
+        {"requests_per_minute": 20000},
+    ),
 )
 
 
@@ -125,7 +137,16 @@ def _plans(session: Session, at: datetime) -> None:
     for code, name, base, models, limits in PLANS:
         prices = [{"metric": metric[0], **model} for metric, model in zip(METRICS, models, strict=True)]
         publish.create_version(
-            session, code=code, name=name, currency="EUR", billing_period="month", base_price=base, actor=SETUP, at=at, prices=prices, limits=limits
+            session,
+            code=code,
+            name=name,
+            currency="EUR",
+            billing_period="month",
+            base_price=base,
+            actor=SETUP,
+            at=at,
+            prices=prices,
+            limits=limits,
         )
 
 
