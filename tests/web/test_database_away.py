@@ -15,10 +15,9 @@ from wsgi import create_app
 
 
 @pytest.fixture
-def client_without_database(tmp_path: Path) -> FlaskClient:
-    before = config._current
+def client_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    monkeypatch.setattr(config, "_current", None)
     app = create_app(Settings(environment="test", database_url=f"postgresql://nobody:x@127.0.0.1:{ports.free()}/nothing", home=tmp_path))
-    config._current = before
     return app.test_client()
 
 
