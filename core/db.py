@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar, cast
 
+import msgspec
 import psycopg
 from flask_sqlalchemy import SQLAlchemy
 from psycopg import sql
@@ -90,11 +91,17 @@ def engine_options(pool_size: int, *, statement_seconds_max: int = 30) -> dict[s
         "max_overflow": 2,
         "pool_timeout": 10,
         "pool_recycle": 1800,
+        "json_serializer": _json,
+        "json_deserializer": msgspec.json.decode,
         "connect_args": {
             "connect_timeout": 5,
             "options": f"-c timezone=UTC -c statement_timeout={statement_seconds_max}s -c lock_timeout=20s",
         },
     }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def is_transient(error: BaseException) -> bool:
@@ -154,7 +161,9 @@ def copy_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, A
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[union-attr]
             for row in rows:
-                copy.write_row([Jsonb(row[name]) if name in documents and row[name] is not None else row[name] for name in names])
+                copy.write_row(
+                    [Jsonb(row[name], msgspec.json.encode) if name in documents and row[name] is not None else row[name] for name in names]
+                )
     except psycopg.Error as error:
         raise DBAPIError.instance(statement.as_string(), None, error, psycopg.Error) from error
 

@@ -34,7 +34,7 @@ from ops import migrate, ports, postgres
 
 SUBSCRIPTIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 SET_SIZE = min(1_000, SUBSCRIPTIONS)
-GOAL_RATIO = 0.15
+GOAL_PER_SECOND = 100
 AS_OF = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 START = (AS_OF - timedelta(days=1)).replace(day=1)
 WRITTEN = ("invoices", "invoice_lines", "invoice_taxes", "ledger_transactions", "postings", "audit_events", "outbox")
@@ -61,7 +61,7 @@ def main() -> int:
     if wrong:
         print(wrong[:5], file=sys.stderr)
         return 1
-    met = report("invoice_run", rating + finalizing, bare, GOAL_RATIO)
+    met = report("invoice_run", rating + finalizing, bare, GOAL_PER_SECOND)
     report("invoice_run_rating", rating, bare, None)
     report("invoice_run_finalizing", finalizing, bare, None)
     return 0 if met else 1
@@ -131,20 +131,20 @@ def _copy_in(connection: psycopg.Connection, table: str, rows: bytes) -> None:
         copy.write(rows)
 
 
-def report(name: str, seconds: float, bare_seconds: float, goal: float | None) -> bool:
-    """Print the line of one measure; whether its goal is met."""
-    ratio = bare_seconds / seconds
+def report(name: str, seconds: float, bare_seconds: float, goal: int | None) -> bool:
+    """Print the line of one measure; whether its goal, in invoices per second, is met."""
+    ratio, rate_per_second = bare_seconds / seconds, SUBSCRIPTIONS / seconds
     line = {
         "name": name,
-        "value": round(SUBSCRIPTIONS / seconds),
+        "value": round(rate_per_second),
         "unit": "invoices/s",
         "ratio": round(ratio, 3),
         "against": f"bare COPY of the same rows with the same indexes, {SUBSCRIPTIONS / bare_seconds:.0f} invoices/s",
         "goal": None if goal is None else f">= {goal}",
-        "met": None if goal is None else ratio >= goal,
+        "met": None if goal is None else rate_per_second >= goal,
     }
     print(json.dumps(line), flush=True)
-    return goal is None or ratio >= goal
+    return goal is None or rate_per_second >= goal
 
 
 @contextmanager
