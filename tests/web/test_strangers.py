@@ -13,11 +13,15 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 from werkzeug.routing import Rule
 
-from core.identity import sessions
+from core.catalog import publish
+from core.identity import keys, sessions
 from core.identity.models import OperatorRole, Role
+from core.invoicing import finalize, manual, queries, quote
+from core.payments.models import PaymentMethod, SetupAttempt
+from core.subscriptions import lifecycle
 from tests.conftest import Clock
 from tests.factories import make_organization
-from tests.people import csrf_of, make_member, make_user, sign_in
+from tests.people import SETUP, csrf_of, make_member, make_user, sign_in
 
 OPEN = {"portal.sign_in", "portal.begin_session", "admin.sign_in", "admin.begin_session"}
 SIGNED_IN = {"portal.end_session", "portal.choose_organization", "admin.end_session", "admin.second_factor", "admin.confirm_second_factor"}
@@ -101,3 +105,54 @@ def test_every_unsafe_route_refuses_a_form_without_its_token(
 def test_every_route_names_the_permission_it_needs(app: Flask, site: str) -> None:
     for endpoint, _, address in routes(app, site):
         assert getattr(app.view_functions[endpoint], "permission", None), f"{endpoint} ({address}) has no @requires"
+
+
+@pytest.fixture
+def theirs(session: Session, clock: Clock) -> dict[str, object]:
+    """One of everything a customer has, by the name routes give its parameter."""
+    owner, at = make_organization(session), clock.now()
+    publish.create_version(
+        session, code="starter", name="Starter", currency="EUR", billing_period="month", base_price="10.00", actor=SETUP, at=at
+    )
+    pro = publish.create_version(
+        session, code="pro", name="Pro", currency="EUR", billing_period="month", base_price="20.00", actor=SETUP, at=at
+    )
+    subscription = lifecycle.start(session, owner.id, plan="starter", at=at, actor=SETUP)
+    draft = manual.create(session, owner.id, lines=[{"description": "Work", "unit_price": "5"}], at=at, actor=SETUP)
+    invoice = finalize.finalize_invoice(session, draft.id, at=at, actor=SETUP)
+    clock.advance(days=1)
+    offer = quote.create(session, owner.id, subscription.id, to=pro, when="now", at=clock.now(), actor=SETUP)
+    method = PaymentMethod(
+        organization_id=owner.id, type="card", provider="stripe", provider_payment_method_id="pm_1", is_default=True, created_at=at
+    )
+    attempt = SetupAttempt(organization_id=owner.id, provider="stripe", provider_session_id="cs_1", created_at=at)
+    session.add_all([method, attempt])
+    session.flush()
+    key, _ = keys.create(session, organization_id=owner.id, name="Server", mode="test", scopes=["usage:write"], actor=SETUP, at=at)
+    line = queries.invoice(session, owner.id, invoice.id).lines[0]
+    return {
+        "number": invoice.invoice_number,
+        "line_id": line.id,
+        "method_id": method.id,
+        "attempt_id": attempt.id,
+        "key_id": key.id,
+        "quote_id": offer.id,
+    }
+
+
+def test_a_member_of_another_organization_finds_nothing_of_theirs(
+    app: Flask, client: FlaskClient, session: Session, clock: Clock, theirs: dict[str, object]
+) -> None:
+    organization = make_organization(session)
+    token = sign_in(client, session, make_member(session, organization, Role.OWNER), organization)
+    walked = 0
+    for rule in app.url_map.iter_rules():
+        if not rule.endpoint.startswith("portal.") or not rule.arguments:
+            continue
+        assert rule.arguments <= set(theirs), f"{rule.rule}: say in `theirs` what a stranger would ask for"
+        _, address = rule.build({name: theirs[name] for name in rule.arguments})  # type: ignore[misc]
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            data = None if method == "GET" else {"csrf_token": token, "idempotency_key": str(uuid.uuid4()), "confirm": "yes"}
+            assert client.open(address, method=method, data=data).status_code == 404, (rule.rule, method)
+            walked += 1
+    assert walked > 10
