@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from flask import Flask
+from flask import Flask, Response, request
 
 from core import clock
 from core.config import Settings
@@ -168,9 +168,15 @@ class _NothingAccepted(Invalid):
 
 
 def install(app: Flask, settings: Settings) -> UsageEndpoint:
-    """Put the endpoint in front of the application."""
+    """Put the endpoint in front of the application, which keeps a rule for it and so answers other methods with 405."""
     endpoint = UsageEndpoint(app.wsgi_app, settings)
     app.wsgi_app = endpoint  # type: ignore[method-assign]
+
+    def record_usage() -> Response:
+        status, headers, body = endpoint.answer(request.environ)
+        return Response(body, status, headers)
+
+    app.add_url_rule(PATH, "record_usage", record_usage, methods=["POST"])
     app.extensions["usage_endpoint"] = endpoint
     return endpoint
 

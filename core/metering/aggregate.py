@@ -93,7 +93,13 @@ class Aggregator:
         self._behind = False
         self._new: list[tuple[Meter, int]] = []
         self._upkeep_at = 0.0
+        self._loaded = False
         self.progress = Progress()
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether it has the lock and has read the keys."""
+        return self._loaded
 
     def stop(self) -> None:
         """Finish the running flush and return from run()."""
@@ -165,6 +171,7 @@ class Aggregator:
     def _load(self, line: Connection[Any]) -> None:
         began = time.monotonic()
         loaded = self._store.load(line, (self._now() - timedelta(days=self._window_days + DEDUP_MARGIN_DAYS)).date())
+        self._loaded = True
         log.info("aggregator is counting", keys=loaded, seconds=round(time.monotonic() - began, 2), epoch=self._epoch)
 
     def _prepare(self, line: Connection[Any]) -> tuple[list[Batch], Counted] | None:
@@ -249,3 +256,16 @@ class Aggregator:
         self._store.forget(today - timedelta(days=dedup_days))
         if made:
             log.info("partitions were made", names=made)
+
+
+def keep_counting(make: Callable[[], Aggregator], stopped: threading.Event, *, retry_seconds: float = 0.5) -> None:
+    """Run aggregators one after the other until `stopped`: when the database goes away, wait for it and start over."""
+    while not stopped.is_set():
+        aggregator = make()
+        watcher = threading.Thread(target=lambda aggregator=aggregator: (stopped.wait(), aggregator.stop()), daemon=True)
+        watcher.start()
+        try:
+            aggregator.run()
+        except RECOVERABLE as error:
+            log.warning("counting is interrupted", error=str(error).strip())
+            stopped.wait(retry_seconds)

@@ -117,7 +117,15 @@ class Directory:
 
     def __init__(self, database_url: str, *, connections: int = 4) -> None:
         options = {"autocommit": True, "row_factory": namedtuple_row, "connect_timeout": 2, "options": "-c statement_timeout=5000"}
-        self._pool = ConnectionPool(database_url, min_size=0, max_size=connections, kwargs=options, open=False, timeout=WAIT_SECONDS)
+        self._pool = ConnectionPool(
+            database_url,
+            min_size=0,
+            max_size=connections,
+            kwargs=options,
+            open=False,
+            timeout=WAIT_SECONDS,
+            check=ConnectionPool.check_connection,
+        )
         self._keys: Recent[bytes, Principal] = Recent(self._load_keys)
         self._accounts: Recent[str, Account] = Recent(self._load_accounts, keep=lambda account: account.frozen_time is None)
         self._types: dict[str, EventType] = {}

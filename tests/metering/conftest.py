@@ -71,6 +71,17 @@ class Metering:
         )
         return response.status_code, json.loads(response.get_data())
 
+    def send(self, token: str, events: Any, **headers: str) -> Any:
+        """Send events until they are taken, as clients do after a 503; the answer."""
+        answers: list[Any] = []
+
+        def taken() -> bool:
+            answers.append(self.post(token, events, **headers))
+            return bool(answers[-1][0] == 202)
+
+        self.until(taken)
+        return answers[-1][1]
+
     def rows(self, statement: str, *values: Any) -> list[Any]:
         """What SQL answers, on a connection of its own."""
         with psycopg.connect(self.url, autocommit=True) as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from core.metering.aggregate import Superseded, keep_counting
 from core.metering.columns import pack, unpack
 from core.metering.dedup import KeyTable, SegmentStore
 from tests.metering.conftest import Metering
@@ -24,7 +26,7 @@ KILLS = 20
 @pytest.fixture(scope="module", autouse=True)
 def metrics(metering: Metering) -> dict[str, uuid.UUID]:
     """The metrics of this module."""
-    return {code: metering.metric(code) for code in ("calls", "gb", "raced", "stored", "killed", "poison", "shifted")}
+    return {code: metering.metric(code) for code in ("calls", "gb", "raced", "stored", "killed", "cut", "poison", "shifted")}
 
 
 def event(name: str, key: str, **given: Any) -> dict[str, Any]:
@@ -142,9 +144,51 @@ def test_killing_the_aggregator_loses_and_doubles_nothing(metering: Metering, me
     assert counted(metering, organization_id, metrics["killed"]) == 2 * rows
 
 
+def test_a_database_that_cuts_every_connection_interrupts_and_no_more(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
+    """Every backend is ended again and again while 40 batches are sent and counted."""
+    organization_id, token = metering.organization()
+    stopped = threading.Event()
+    make = lambda: metering.aggregator(SegmentStore())  # noqa: E731
+    counting = threading.Thread(target=keep_counting, args=(make, stopped), kwargs={"retry_seconds": 0.05})
+    counting.start()
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    for part in range(40):
+        events = [event("cut", f"c{part}-{i}", quantity=3) for i in range(200)]
+        metering.send(token, events)
+        if part % 3 == 0:
+            metering.rows(cut)
+    metering.until(metering.is_counted)
+    stopped.set()
+    counting.join(20)
+    assert counted(metering, organization_id, metrics["cut"]) == 40 * 200 * 3
+
+
+def test_an_aggregator_that_lost_its_lock_cannot_commit(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
+    """A newer one has taken over; the older, still connected, is fenced off at its next flush."""
+    organization_id, token = metering.organization()
+    old = metering.aggregator(SegmentStore())
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            old.run()
+        except Superseded as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    metering.until(lambda: old.is_counting)
+    metering.rows("UPDATE usage_state SET epoch = epoch + 1 RETURNING epoch")
+    metering.send(token, [event("cut", f"fence{i}") for i in range(10)])
+    thread.join(20)
+    assert failed
+    metering.count()
+    assert counted(metering, organization_id, metrics["cut"]) == 10
+
+
 def test_a_poison_batch_is_set_aside_and_the_rest_is_counted(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
     organization_id, token = metering.organization()
-    batches = [metering.post(token, [event("poison", f"p{n}-{i}") for i in range(10)])[1]["batch_id"] for n in range(4)]
+    batches = [metering.send(token, [event("poison", f"p{n}-{i}") for i in range(10)])["batch_id"] for n in range(4)]
     good = unpack(metering.value("SELECT payload FROM usage_batches WHERE id = %s", batches[2]))
     unwritable = pack(replace(good, keys=[b"a\x00b", *good.keys[1:]]))
     for batch_id, payload in ((batches[0], b"\x00"), (batches[2], unwritable)):
@@ -159,7 +203,7 @@ def test_a_poison_batch_is_set_aside_and_the_rest_is_counted(metering: Metering,
 def test_quantities_too_big_to_add_in_one_flush_are_exact(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
     organization_id, token = metering.organization()
     for part in range(12):
-        metering.post(
+        metering.send(
             token,
             [event("calls", f"big{part}-{i}", quantity="99999999999999.999999999999") for i in range(10_000)][: 4_000 if part else 10_000],
         )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.db import transaction
-from core.metering import queries
+from core.metering import queries, recount
 from core.metering.summary import summary
 from core.pricing.aggregation import Aggregation as Pure
 from core.pricing.aggregation import Reading, aggregate
@@ -218,3 +218,18 @@ def test_another_organization_sees_nothing(metering: Metering, world: World) -> 
         with pytest.raises(Exception, match="no such batch"):
             queries.batch(session, stranger, int(batch))
     assert metering.sums([(stranger, metric, world.start, world.end) for metric in world.metrics.values()]) == [0] * len(METRICS)
+
+
+def test_a_recount_agrees_and_finds_what_was_changed(metering: Metering, world: World) -> None:
+    metering.count()
+    span = {"start": world.start - timedelta(days=1), "end": world.end + timedelta(days=1)}
+    with metering.app.app_context(), transaction() as session:
+        assert recount.differences(session, **span) == []
+    first = "WHERE ctid = (SELECT ctid FROM usage_rollups ORDER BY hour LIMIT 1)"
+    changed = metering.rows(f"UPDATE usage_rollups SET quantity = quantity + 0.000000000001 {first} RETURNING hour")
+    metering.rows("DELETE FROM usage_rollups WHERE ctid = (SELECT ctid FROM usage_rollups ORDER BY hour DESC LIMIT 1) RETURNING hour")
+    with metering.app.app_context(), transaction() as session:
+        found = recount.differences(session, **span)
+    assert len(found) == 2
+    assert changed[0][0] in [item.hour for item in found]
+    assert [item.stored for item in found].count(None) == 1

@@ -1,0 +1,246 @@
+"""What operators watch: requests as they come in, how fast, how far counting is, what is refused and why."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.metering import columns
+from core.metering.instants import instant
+from core.metering.meters import canonical, feeds, group_of, meter, properties, value_of
+from core.metering.models import (
+    Metric,
+    usage_batch_results,
+    usage_batches,
+    usage_event_names,
+    usage_rejections,
+)
+from core.metering.queries import UsageEvent
+from core.metering.sums import organizations
+
+REQUESTS_MAX = 50
+PER_REQUEST_MAX = 20
+"""Events of one request that are shown; the rest is only counted."""
+LOOK_BACK_BATCHES = 200_000
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One event as it came in. `status`: counted, pending, duplicate, conflict or rejected (then `detail` says why)."""
+
+    received_at: datetime
+    status: str
+    organization_id: uuid.UUID | None
+    event_name: str
+    timestamp: datetime | None
+    quantity: Decimal | None
+    idempotency_key: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What came in behind a cursor, newest first; `more` events of the requests shown are left out."""
+
+    events: tuple[Seen, ...]
+    cursor: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Refused events of one reason and key, with the newest as a sample."""
+
+    code: str
+    api_key_id: uuid.UUID | None
+    organization_id: uuid.UUID | None
+    count: int
+    first_at: datetime
+    last_at: datetime
+    pointer: str
+    detail: str
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """The last minute: events accepted and refused, duplicates and conflicts found; and accepted events of each of the last minutes."""
+
+    accepted: int
+    rejected: int
+    duplicates: int
+    conflicts: int
+    minutes: tuple[int, ...]
+
+    @property
+    def per_second(self) -> Decimal:
+        """Accepted events a second over the minute."""
+        return Decimal(self.accepted) / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What one metric made of an event: the value it added in `hour` under `group`, or why it did not count it."""
+
+    metric: Metric
+    value: Decimal | None
+    hour: datetime | None
+    group: str
+    why: str
+
+
+def tail(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
+    """Events of the newest requests behind `cursor`, read from the log itself: those that are not counted yet are there too."""
+    last_batch, last_rejection = _cursor(cursor)
+    batches = _batches(session, organization_id, last_batch)
+    refused = _refused(session, organization_id, last_rejection, limit)
+    seen, more = _accepted(session, batches)
+    if organization_id is not None:
+        seen = [event for event in seen if event.organization_id == organization_id]
+    top = max((row.id for row in batches), default=last_batch)
+    top_rejection = max((row.id for row in refused), default=last_rejection)
+    seen += [
+        Seen(row.received_at, "rejected", row.organization_id, "", None, None, _key_of(bytes(row.event)), f"{row.code}: {row.detail}")
+        for row in refused
+    ]
+    seen.sort(key=lambda event: event.received_at, reverse=True)
+    return Tail(tuple(seen[:limit]), f"{top}.{top_rejection}", more)
+
+
+def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | None = None) -> list[Group]:
+    """Refused events by reason and key since then, the most first."""
+    r = usage_rejections.c
+    grouped = (
+        select(
+            r.code,
+            r.api_key_id,
+            r.organization_id,
+            func.count().label("n"),
+            func.min(r.received_at).label("first"),
+            func.max(r.received_at).label("last"),
+            func.max(r.id).label("newest"),
+        )
+        .where(r.received_at >= since)
+        .group_by(r.code, r.api_key_id, r.organization_id)
+    )
+    if organization_id is not None:
+        grouped = grouped.where(r.organization_id == organization_id)
+    g = grouped.subquery().c
+    rows = session.execute(
+        select(g.code, g.api_key_id, g.organization_id, g.n, g.first, g.last, r.pointer, r.detail, r.event)
+        .join(usage_rejections, r.id == g.newest)
+        .order_by(g.n.desc(), g.last.desc())
+        .limit(100)
+    ).all()
+    return [Group(*row[:8], bytes(row.event).decode("utf-8", "replace")) for row in rows]
+
+
+def ingestion(session: Session, *, at: datetime, minutes: int = 30) -> Ingestion:
+    """How much comes in, in real time `at`. Reads at most the newest LOOK_BACK_BATCHES requests, by their number."""
+    b, result = usage_batches.c, usage_batch_results.c
+    newest = select(func.coalesce(func.max(b.id), 0)).scalar_subquery()
+    recent = b.id > newest - LOOK_BACK_BATCHES, b.received_at > at - minutes * MINUTE, b.received_at <= at
+    age = func.floor(func.extract("epoch", at - b.received_at) / 60)
+    rows = session.execute(select(age.label("age"), func.sum(b.accepted), func.sum(b.rejected)).where(*recent).group_by("age")).all()
+    found = {int(row[0]): (int(row[1]), int(row[2])) for row in rows}
+    lengths = (func.coalesce(func.sum(func.cardinality(places)), 0) for places in (result.duplicates, result.conflicts))
+    again = session.execute(
+        select(*lengths).join(usage_batches, b.id == result.batch_id).where(b.id > newest - LOOK_BACK_BATCHES, b.received_at > at - MINUTE)
+    ).one()
+    accepted, rejected = found.get(0, (0, 0))
+    series = tuple(found.get(minute, (0, 0))[0] for minute in reversed(range(minutes)))
+    return Ingestion(accepted, rejected, int(again[0]), int(again[1]), series)
+
+
+def fed(session: Session, event: UsageEvent) -> list[Fed]:
+    """What each metric that reads the event's name made of it."""
+    given = properties(msgspec.json.encode(event.properties))
+    hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
+    rows = session.scalars(select(Metric).where(Metric.event_name == event.event_name).order_by(Metric.code)).all()
+    found = []
+    for row in rows:
+        reader = meter(row)
+        if feeds(reader, given):
+            found.append(Fed(row, value_of(reader, event.quantity, given), hour, group_of(reader, given), ""))
+        else:
+            failed = [condition.name for condition in reader.conditions if canonical(given.get(condition.name)) not in condition.values]
+            reason = f"its filter on {', '.join(failed)} leaves the event out" if failed else f"the event has no {row.property}"
+            found.append(Fed(row, None, None, "", reason))
+    return found
+
+
+def _batches(session: Session, organization_id: uuid.UUID | None, behind: int) -> Sequence[Any]:
+    b, result = usage_batches.c, usage_batch_results.c
+    wanted = (
+        select(b.id, b.received_at, b.organization_id, b.payload, result.duplicates, result.conflicts, result.counted)
+        .outerjoin(usage_batch_results, result.batch_id == b.id)
+        .where(b.id > behind, b.accepted > 0)
+        .order_by(b.id.desc())
+        .limit(REQUESTS_MAX)
+    )
+    if organization_id is not None:
+        wanted = wanted.where((b.organization_id == organization_id) | b.organization_id.is_(None))
+    return session.execute(wanted).all()
+
+
+def _refused(session: Session, organization_id: uuid.UUID | None, behind: int, limit: int) -> Sequence[Any]:
+    r = usage_rejections.c
+    wanted = select(usage_rejections).where(r.id > behind).order_by(r.id.desc()).limit(min(limit, REQUESTS_MAX))
+    return session.execute(wanted.where(r.organization_id == organization_id) if organization_id else wanted).all()
+
+
+def _accepted(session: Session, batches: Sequence[Any]) -> tuple[list[Seen], int]:
+    """The first events of each request, by what became of them, and how many are left out."""
+    unpacked = [(row, columns.unpack(bytes(row.payload))) for row in batches]
+    shown = [(row, found, place) for row, found in unpacked for place in range(min(len(found), PER_REQUEST_MAX))]
+    numbers = {int(found.organizations[place]) for _, found, place in shown}
+    events = {int(found.events[place]) for _, found, place in shown}
+    owner = dict(session.execute(select(organizations.c.number, organizations.c.id).where(organizations.c.number.in_(numbers))).tuples())
+    names = usage_event_names.c
+    named = dict(session.execute(select(names.number, names.name).where(names.number.in_(events))).tuples())
+    seen = [
+        Seen(
+            row.received_at,
+            _status(row, int(found.positions[place])),
+            owner.get(int(found.organizations[place])),
+            named.get(int(found.events[place]), ""),
+            instant(int(found.timestamps[place])),
+            columns.quantity(int(found.wholes[place]), int(found.fractions[place])),
+            found.keys[place].decode("utf-8", "replace"),
+        )
+        for row, found, place in shown
+    ]
+    return seen, sum(len(found) for _, found in unpacked) - len(shown)
+
+
+def _status(row: Any, position: int) -> str:
+    if row.counted is None:
+        return "pending"
+    if position in (row.duplicates or ()):
+        return "duplicate"
+    return "conflict" if position in (row.conflicts or ()) else "counted"
+
+
+def _cursor(given: str) -> tuple[int, int]:
+    batch, _, rejection = given.partition(".")
+    ok = all(part.isascii() and part.isdigit() and len(part) < 19 for part in (batch, rejection))
+    return (int(batch), int(rejection)) if ok else (0, 0)
+
+
+def _key_of(event: bytes) -> str:
+    """The idempotency key of a refused event, "" when it cannot be read."""
+    try:
+        decoded = msgspec.json.decode(event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    key = decoded.get("idempotency_key", "") if isinstance(decoded, dict) else ""
+    return key if isinstance(key, str) else ""
