@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-EVENT = "llm.request"
+EVENT = "llm.usage"
 METRICS: tuple[dict[str, Any], ...] = (
-    {"code": "output_tokens", "name": "Output tokens", "unit": "tokens", "aggregation": "sum", "property": "output_tokens"},
-    {"code": "input_tokens", "name": "Input tokens", "unit": "tokens", "aggregation": "sum", "property": "input_tokens"},
-    {"code": "requests", "name": "Requests", "unit": "requests", "aggregation": "sum", "property": "requests"},
+    {"code": "llm_output_tokens", "name": "Output tokens", "unit": "tokens", "aggregation": "sum", "property": "output_tokens"},
+    {"code": "llm_input_tokens", "name": "Input tokens", "unit": "tokens", "aggregation": "sum", "property": "input_tokens"},
+    {"code": "llm_requests", "name": "Requests", "unit": "requests", "aggregation": "sum", "property": "requests"},
 )
 PROJECTS = (
     ("assistant-prod", Decimal("0.42")),

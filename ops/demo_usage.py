@@ -118,7 +118,7 @@ def _event(account: Account, at: datetime, project: str, output: int, key: str) 
 def misspell(meter: Meter, account: Account, now: datetime) -> None:
     """Events of a program that misspells the event's name: refused, kept, shown."""
     wrong = [
-        {**_event(account, now - timedelta(minutes=7 * i), "doc-import", 900, f"wrong-{i}"), "event_name": "llm.requests"}
+        {**_event(account, now - timedelta(minutes=7 * i), "doc-import", 900, f"wrong-{i}"), "event_name": "llm.usages"}
         for i in range(1, 121)
     ]
     if account.key is not None:

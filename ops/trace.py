@@ -163,7 +163,8 @@ def bill(api: Api, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _customer(api: Api, clock_id: str) -> dict[str, Any]:
     for metric in METRICS:
-        api.post("/billing/metrics", metric, may_exist=True)
+        if api.post("/billing/metrics", metric, may_exist=True) is None:
+            _require_same(metric, api.get(f"/billing/metrics/{metric['code']}"))
     api.post("/billing/plans", PLAN)
     mark = uuid.uuid4().hex[:8]
     customer = api.post(
@@ -185,6 +186,11 @@ def _customer(api: Api, clock_id: str) -> dict[str, Any]:
     api.post("/billing/subscriptions", {"organization_id": customer["id"], "plan": PLAN["code"], "billing_anchor": "calendar"})
     say(f"customer {customer['name']} on plan {PLAN['name']}")
     return customer
+
+
+def _require_same(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    if any(found[name] != wanted.get(name) for name in ("aggregation", "property", "event_name")) or found["filters"]:
+        raise TraceError(f"a metric {wanted['code']} exists and measures something else ({found['aggregation']} of {found['event_name']})")
 
 
 def _post_usage(api: Api, customer_id: str, batch: Iterable[Row], counts: dict[str, int], *, total: int) -> None:
