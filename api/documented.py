@@ -79,6 +79,7 @@ RECORD_USAGE: dict[str, Any] = {
         "was. With `Prefer: wait=N` (at most 10 s) the answer also counts duplicates and conflicts. Scope: `usage:write`."
     ),
     "parameters": [
+        IDEMPOTENCY_KEY,
         {"name": "Prefer", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"}},
     ],
     "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": [_EVENT, _EVENTS]}}}},

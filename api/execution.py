@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -29,6 +30,7 @@ from web.errors import answer
 
 KEY_FORM = re.compile(r"[\x21-\x7e]{1,255}")
 REPLAYED = "Idempotent-Replayed"
+BAD_REQUEST = 400
 
 
 def mount(blueprint: Blueprint) -> None:
@@ -55,8 +57,10 @@ def _carry_out(declared: Endpoint, **path: Any) -> Response:
     found = _body(declared)
     if declared.body is not None:
         arguments["body"] = reading.convert(found, declared.body)
-    work = partial(_stepwise if declared.stepwise else _atomic, declared, call, arguments, _key(call, found))
-    return work() if declared.stepwise else retrying(work)
+    key = key_of(call, found)
+    if declared.stepwise:
+        return once(key, lambda: _response(declared, declared.view(call, **arguments)))
+    return retrying(partial(_atomic, declared, call, arguments, key))
 
 
 def _body(declared: Endpoint) -> Any:
@@ -78,12 +82,15 @@ def _body(declared: Endpoint) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class Key:
+    """An Idempotency-Key of one principal and address, and the request it was sent with."""
+
     name: dict[str, str]
     request_hash: bytes
 
 
-def _key(call: Call, found: Any) -> _Key | None:
+def key_of(call: Call, found: Any) -> Key | None:
+    """The request's Idempotency-Key, None without one; `found` is what tells one request from another."""
     given = request.headers.get("Idempotency-Key")
     if given is None or request.method != "POST":
         return None
@@ -91,10 +98,10 @@ def _key(call: Call, found: Any) -> _Key | None:
         raise reading.Malformed("An Idempotency-Key has 1 to 255 visible ASCII characters.", code="bad_idempotency_key")
     canonical = json.dumps([request.query_string.decode("latin-1"), found], sort_keys=True, default=str)
     principal = f"{call.organization_id or 'platform'} {request.path}"
-    return _Key({"principal": principal, "key": given}, hashlib.sha256(canonical.encode()).digest())
+    return Key({"principal": principal, "key": given}, hashlib.sha256(canonical.encode()).digest())
 
 
-def _atomic(declared: Endpoint, call: Call, arguments: dict[str, Any], key: _Key | None) -> Response:
+def _atomic(declared: Endpoint, call: Call, arguments: dict[str, Any], key: Key | None) -> Response:
     with transaction() as session:
         if key is not None:
             idempotency.lock(session, **key.name)
@@ -115,9 +122,13 @@ def _without(secret: str | None, body: bytes) -> bytes:
     return body if secret is None else msgspec.json.encode({**msgspec.json.decode(body), secret: None})
 
 
-def _stepwise(declared: Endpoint, call: Call, arguments: dict[str, Any], key: _Key | None) -> Response:
+def once(key: Key | None, work: Callable[[], Response]) -> Response:
+    """The answer of `work`, which opens its transactions itself, kept under `key`; the key is claimed first.
+
+    A refusal did nothing, so it gives the key back; a declined charge is an answer, kept like any other.
+    """
     if key is None:
-        return _response(declared, declared.view(call, **arguments))
+        return work()
     with transaction() as session:
         idempotency.lock(session, **key.name)
         before = idempotency.find(session, **key.name, request_hash=key.request_hash, at=clock.now())
@@ -125,14 +136,19 @@ def _stepwise(declared: Endpoint, call: Call, arguments: dict[str, Any], key: _K
             return _replay(before)
         idempotency.claim(session, **key.name, request_hash=key.request_hash, at=clock.now())
     try:
-        response = _response(declared, declared.view(call, **arguments))
-    except BillingError as error:
-        # A declined charge is an answer, kept like any other; every other refusal did nothing, so the key is free again.
-        return _keep(answer(error), key) if isinstance(error, Declined) else _give_back(error, key)
+        response = work()
+    except Declined as error:
+        return _keep(answer(error), key)
+    except BillingError:
+        _give_back(key)
+        raise
+    if response.status_code >= BAD_REQUEST:
+        _give_back(key)
+        return response
     return _keep(response, key)
 
 
-def _keep(response: Any, key: _Key) -> Response:
+def _keep(response: Any, key: Key) -> Response:
     with transaction() as session:
         idempotency.complete(
             session, **key.name, status=response.status_code, content_type=str(response.mimetype), body=response.get_data()
@@ -140,10 +156,9 @@ def _keep(response: Any, key: _Key) -> Response:
     return response
 
 
-def _give_back(error: BillingError, key: _Key) -> Response:
+def _give_back(key: Key) -> None:
     with transaction() as session:
         idempotency.release(session, **key.name)
-    raise error
 
 
 def _replay(record: Any) -> Response:

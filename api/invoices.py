@@ -15,7 +15,7 @@ from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.payments import PaymentOut, payment_out
 from api.reading import Exact
-from api.values import Code, Reference, ShortText, Text, amount, cursor_id, plain_decimal
+from api.values import FREE_PATTERN, Code, Reference, ShortText, Text, amount, cursor_id, plain_decimal
 from core.db import transaction
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization
@@ -35,7 +35,7 @@ class LineItemIn(Input):
     description: Text
     unit_price: Annotated[Exact, Meta(description="Major units of the organization's currency.")]
     quantity: Exact = field(default_factory=lambda: Exact("1"))
-    unit: Annotated[str, Meta(max_length=50, pattern=r"^[ -~]*$")] | None = None
+    unit: Annotated[str, Meta(max_length=50, pattern=FREE_PATTERN)] | None = None
     code: Code | None = None
 
 
@@ -46,7 +46,7 @@ class InvoiceIn(Input):
     subscription_id: uuid.UUID | None = None
     line_items: Annotated[list[LineItemIn], Meta(max_length=200)] = field(default_factory=list)
     po_number: ShortText | None = None
-    memo: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] | None = None
+    memo: Annotated[str, Meta(max_length=1000, pattern=FREE_PATTERN)] | None = None
 
 
 class VoidIn(Input):

@@ -10,7 +10,7 @@ from msgspec import Meta, field
 
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
-from api.values import Code, Text
+from api.values import FREE_PATTERN, Code, Text
 from core.identity.permissions import Scope
 from core.metering import metrics
 from core.metering.models import Metric
@@ -32,7 +32,7 @@ class MetricIn(Input):
     code: Code
     name: Text
     aggregation: Literal["count", "sum", "max", "latest", "unique_count"]
-    unit: Annotated[str, Meta(max_length=50, pattern=r"^[ -~]*$", examples=["token"])] = ""
+    unit: Annotated[str, Meta(max_length=50, pattern=FREE_PATTERN, examples=["token"])] = ""
     property: Annotated[Property | None, Meta(description="Event property that is aggregated; left out: the event's quantity.")] = None
     event_name: Annotated[Code | None, Meta(description="Events with this name are read; left out: the metric's code.")] = None
     filters: Annotated[list[Condition], Meta(max_length=20)] = field(default_factory=list)

@@ -13,7 +13,6 @@ from api import documented
 from api.contract import ENDPOINTS, JSON, Answered, Endpoint, Output
 from api.problems import CODES
 from api.values import exact_schema
-from core.errors import NotFound
 from web.errors import PROBLEM
 
 VERSION = "1.0.0"
@@ -71,7 +70,6 @@ def mount(blueprint: Blueprint) -> None:
     """Serve the document and its page; neither needs a key."""
     blueprint.add_url_rule("/openapi.json", "openapi", _serve)
     blueprint.add_url_rule("/docs", "docs", _show)
-    blueprint.add_url_rule("/billing/usage", "record_usage", _answered_in_front, methods=["POST"])
 
 
 @lru_cache(maxsize=4)
@@ -182,11 +180,6 @@ def _body_of(answer: Any) -> Any:
 
 def _serve() -> Response:
     return Response(msgspec.json.encode(document(current_app.config["SETTINGS"].public_url)), content_type=JSON)
-
-
-def _answered_in_front() -> Response:
-    """Known to the router so that other methods are 405; the POST itself is answered by api.usage before Flask."""
-    raise NotFound("Usage is not taken here.")
 
 
 def _show() -> str:

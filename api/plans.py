@@ -12,7 +12,7 @@ from msgspec import Meta, field
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.reading import Exact
-from api.values import Code, Currency, Metadata, Text
+from api.values import FREE_PATTERN, Code, Currency, Metadata, Text
 from core.catalog import publish, queries
 from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
 from core.errors import NotFound
@@ -51,7 +51,7 @@ class PlanIn(Input):
     prices: Annotated[list[PriceDocument], Meta(max_length=100)] = field(default_factory=list)
     proration: Literal["seconds", "days", "none"] = "seconds"
     credit_policy: Annotated[Literal["credit", "none"], Meta(description="Whether unused time billed in advance is credited.")] = "credit"
-    description: Annotated[str, Meta(max_length=2000, pattern=r"^[ -~]*$")] = ""
+    description: Annotated[str, Meta(max_length=2000, pattern=FREE_PATTERN)] = ""
     is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
     features: Metadata = field(default_factory=dict)
     limits: Metadata = field(default_factory=dict)

@@ -12,7 +12,7 @@ from msgspec import Meta, field
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.reading import Exact
-from api.values import Metadata, Reference, Text, cursor_id, instant
+from api.values import FREE_PATTERN, Metadata, Reference, Text, cursor_id, instant
 from core.errors import FieldError, Invalid
 from core.identity.models import Organization
 from core.identity.permissions import Scope
@@ -25,7 +25,7 @@ WHEN = "`now`, `period_end`, a day of the billing time zone, or a time with its 
 When = Annotated[
     str,
     Meta(
-        pattern=r"^(now|period_end|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-]0[0-9]:[0-5][0-9]))?)$",
+        pattern=r"^(now|period_end|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-4]):[0-5][0-9]))?)$",
         description=WHEN,
     ),
 ]
@@ -59,7 +59,7 @@ class Cancellation(Input):
     """When and why it ends."""
 
     when: When = "period_end"
-    reason: Annotated[str, Meta(max_length=500, pattern=r"^[ -~]*$")] | None = None
+    reason: Annotated[str, Meta(max_length=500, pattern=FREE_PATTERN)] | None = None
 
 
 class Sold(Output):

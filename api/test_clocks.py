@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from api.call import Call
 from api.contract import Answered, Input, Listing, Output, Page, endpoint, page_of
-from api.values import cursor_id
+from api.values import FREE_PATTERN, cursor_id
 from core import test_clocks
 from core.db import transaction
 from core.errors import Conflict
@@ -34,7 +34,7 @@ class TestClockIn(Input):
     __test__ = False
 
     frozen_time: Annotated[datetime, Meta(tz=True)]
-    name: Annotated[str, Meta(max_length=100, pattern=r"^[ -~]*$")] = ""
+    name: Annotated[str, Meta(max_length=100, pattern=FREE_PATTERN)] = ""
 
 
 class Advance(Input):

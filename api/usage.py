@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 import structlog
-from flask import Flask, Response, request
+from flask import Flask
 
+from api import usage_once
 from core import clock
 from core.config import Settings
 from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
@@ -58,7 +59,8 @@ class UsageEndpoint:
         )
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") != PATH or environ.get("REQUEST_METHOD") != "POST":
+        mine = environ.get("PATH_INFO") == PATH and environ.get("REQUEST_METHOD") == "POST"
+        if not mine or "HTTP_IDEMPOTENCY_KEY" in environ:
             return self._inner(environ, start_response)
         status, headers, body = self.answer(environ)
         start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, ("Content-Length", str(len(body)))])
@@ -172,11 +174,7 @@ def install(app: Flask, settings: Settings) -> UsageEndpoint:
     endpoint = UsageEndpoint(app.wsgi_app, settings)
     app.wsgi_app = endpoint  # type: ignore[method-assign]
 
-    def record_usage() -> Response:
-        status, headers, body = endpoint.answer(request.environ)
-        return Response(body, status, headers)
-
-    app.add_url_rule(PATH, "record_usage", record_usage, methods=["POST"])
+    app.add_url_rule(PATH, "record_usage", lambda: usage_once.record(endpoint.answer), methods=["POST"])
     app.extensions["usage_endpoint"] = endpoint
     return endpoint
 

@@ -25,6 +25,8 @@ Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}$", max_l
 _SIGNS = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
 LINE_PATTERN = rf"^[^\s{_SIGNS}]([^{_SIGNS}]*[^\s{_SIGNS}])?$"
 """A line of printable text that neither begins nor ends with a space."""
+FREE_PATTERN = rf"^[^{_SIGNS}]*$"
+"""A line that may be empty, in any script, without control characters."""
 Text = Annotated[str, Meta(pattern=LINE_PATTERN, min_length=1, max_length=255)]
 ShortText = Annotated[str, Meta(pattern=LINE_PATTERN, min_length=1, max_length=100)]
 Metadata = dict[str, str | int | bool | None]

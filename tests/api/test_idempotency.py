@@ -93,7 +93,7 @@ def _hash_of(api: Api, path: str, body: Any) -> bytes:
 
     found = {}
     with api.client.application.test_request_context(f"/api/v1{path}", method="POST", headers={"Idempotency-Key": "order-1"}):
-        key = execution._key(call.Call(None, None, None, (), "test"), body)  # type: ignore[arg-type]
+        key = execution.key_of(call.Call(None, None, None, (), "test"), body)  # type: ignore[arg-type]
         assert key is not None
         found["hash"] = key.request_hash
     return found["hash"]
@@ -136,3 +136,30 @@ def test_two_requests_for_one_slug_at_once_are_one_success_and_one_conflict(comm
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(send, range(8))) == [201] + [409] * 7
+
+
+def test_a_usage_request_with_a_key_is_answered_once(committed_app: Flask, racing: tuple[FlaskClient, str]) -> None:
+    client, token = racing
+    api = Api(client, token)
+    if api.get("/billing/organizations/usage-once").status_code == 404:
+        api.made("/billing/metrics", {"code": "once", "name": "Once", "aggregation": "count"})
+        api.made("/billing/organizations", organization_body(slug="usage-once"))
+    customer = api.get("/billing/organizations/usage-once").get_json()
+    bound = Api(client, _key_for(committed_app, customer["id"]))
+    event = {"event_name": "once", "idempotency_key": "e-1"}
+    first, again = (bound.post("/billing/usage", event, key="batch-1") for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202), first.text
+    assert first.get_json()["batch_id"] == again.get_json()["batch_id"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert bound.post("/billing/usage", {**event, "idempotency_key": "e-2"}, key="batch-1").get_json()["code"] == "idempotency_key_reused"
+    assert bound.post("/billing/usage", {"event_name": "nothing"}, key="batch-2").status_code == 422
+    assert bound.post("/billing/usage", event, key="batch-2").status_code == 202
+    assert client.post("/api/v1/billing/usage", json=event, headers={"Idempotency-Key": "k"}).status_code == 401
+
+
+def _key_for(app: Flask, organization_id: str) -> str:
+    with app.app_context():
+        session = db.session()
+        token = make_key(session, session.get_one(Organization, organization_id))
+        session.commit()
+    return token
