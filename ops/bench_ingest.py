@@ -10,159 +10,23 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 
-from core import config
-from core.config import Settings
-from core.identity.keys import SECRET_LENGTH, hash_token
-from ops import migrate, ports, postgres
+from ops.ingest_stack import METRICS, Stack, stack, until
 from ops.read_times import timings
 
 ROOT = Path(__file__).resolve().parents[1]
-METRICS = [f"metric_{i}" for i in range(8)]
-WEB_THREADS = 64
 DRAIN_SECONDS_MAX = 120
 BARE_ROWS = 200_000
 DISK = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname ~ '^usage_(events|batches|dedup_segments)' AND relkind = 'r'"
-
-
-@dataclass
-class Stack:
-    """The running product: database, web server, aggregator; `processes` are those whose CPU time counts."""
-
-    url: str
-    port: int
-    token: str
-    folder: Path
-    processes: dict[str, int]
-
-    def one(self, statement: str, *values: Any) -> Any:
-        """The first value SQL answers."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            row = connection.execute(statement, values).fetchone()
-            return row[0] if row else None
-
-    def cpu(self) -> dict[str, float]:
-        """CPU seconds so far of each process with its children."""
-        return {name: _cpu(pid) for name, pid in self.processes.items()}
-
-
-def _cpu(pid: int) -> float:
-    process = psutil.Process(pid)
-    own = process.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for child in process.children(recursive=True):
-        times = child.cpu_times()
-        total += times.user + times.system
-    return total
-
-
-@contextmanager
-def stack(organizations: int) -> Iterator[Stack]:
-    """Start everything on a fresh database with that many organizations; stop it and delete the data at the end."""
-    base = postgres.SHARED if os.geteuid() == 0 else Path(tempfile.gettempdir())
-    folder = Path(tempfile.mkdtemp(prefix="vvb-", dir=base))
-    folder.chmod(0o755)
-    cluster = postgres.Cluster(folder / "pg", ports.free(), secrets.token_urlsafe(16), postgres.durable())
-    children: list[subprocess.Popen[bytes]] = []
-    try:
-        cluster.create()
-        cluster.start(folder / "postgres.log")
-        url, port = cluster.url(), ports.free()
-        migrate.upgrade(url)
-        environment = {**os.environ, "DATABASE_URL": url, "VALUEVERSE_ENV": "test", "USAGE_RATE_PER_SECOND": "10000000"}
-        token = _fill(url, organizations)
-        web = [
-            "granian",
-            "--interface",
-            "wsgi",
-            "--factory",
-            "wsgi:create_app",
-            "--port",
-            str(port),
-            "--blocking-threads",
-            str(WEB_THREADS),
-        ]
-        with (folder / "children.log").open("wb") as out:
-            commands = ([sys.executable, "-m", *words] for words in (web, ["workers.aggregator"]))
-            children += [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) for command in commands]
-        _until(lambda: _answers(port), "the web server answers", 300)
-        _until(lambda: not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"), "the aggregator counts", 120)
-        pids = {"web": children[0].pid, "aggregator": children[1].pid, "postgres": cluster.process.pid if cluster.process else 0}
-        yield Stack(url, port, token, folder, pids)
-    except Exception:
-        log = folder / "children.log"
-        print(log.read_text()[-4_000:] if log.exists() else "nothing was started", file=sys.stderr)
-        raise
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait(60)
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fill(url: str, organizations: int) -> str:
-    """Organizations, metrics and a platform key; its token."""
-    config.use(Settings(environment="test", database_url=url))
-    token = f"vv_test_{'A' * SECRET_LENGTH}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            """INSERT INTO organizations (name, slug, external_id, billing_email, currency, timezone, billing_address)
-            SELECT 'Bench ' || i, 'bench-' || i, 'bench-' || i, 'bench@example.com', 'EUR', 'UTC', '{}' FROM generate_series(1, %s) i""",
-            (organizations,),
-        )
-        for code in METRICS:
-            connection.execute(
-                "INSERT INTO metrics (code, name, aggregation, event_name) VALUES (%(code)s, %(code)s, 'sum', %(code)s)", {"code": code}
-            )
-            connection.execute("INSERT INTO usage_event_names (name) VALUES (%s)", (code,))
-        connection.execute(
-            """INSERT INTO api_keys (name, mode, prefix, key_hash, scopes, created_by, created_at)
-            VALUES ('bench', 'test', 'vv_test_A', %s, '{usage:write}', 'bench', now())""",
-            (hash_token(token),),
-        )
-    return token
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def _value(url: str, statement: str) -> Any:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(statement).fetchone()
-        return row[0] if row else None
-
-
-def _until(condition: Any, what: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds} s for: {what}")
-        time.sleep(0.05)
 
 
 def say(
@@ -205,7 +69,7 @@ def load(running: Stack, **given: Any) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "ops.ingest_load", str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     stopped = time.monotonic()
-    _until(lambda: not running.one("SELECT EXISTS (SELECT FROM usage_pending)"), "the backlog is counted", DRAIN_SECONDS_MAX)
+    until(lambda: not running.one("SELECT EXISTS (SELECT FROM usage_pending)"), "the backlog is counted", DRAIN_SECONDS_MAX)
     report["drain"] = time.monotonic() - stopped
     report["cpu_all"] = sum(running.cpu()[name] - before[name] for name in before) + report["cpu"]
     report["began"] = began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def events_page(
     query = (
         select(usage_events, usage_event_names.c.name)
         .join(usage_event_names, usage_event_names.c.number == e.event_number)
-        .where(e.organization_number == _number(session, organization_id), e.timestamp >= start, e.timestamp < end)
+        .where(e.organization_number == _organization_number(session, organization_id), e.timestamp >= start, e.timestamp < end)
     )
     if metric_id is not None:
         name = select(Metric.event_name).where(Metric.id == metric_id).scalar_subquery()
@@ -196,6 +197,15 @@ def rejection_counts(session: Session, organization_id: uuid.UUID, *, since: dat
     return {row[0]: row[1] for row in session.execute(query)}
 
 
+def _number(token: str) -> float | str:
+    """A decimal for display; one that no float can hold stays as it was sent."""
+    value = float(token)
+    return value if math.isfinite(value) else token
+
+
+_shown = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
+
+
 def _usage_event(row: Row[Any]) -> UsageEvent:
     return UsageEvent(
         id=f"{row.batch_id}-{row.position}",
@@ -204,7 +214,7 @@ def _usage_event(row: Row[Any]) -> UsageEvent:
         received_at=row.received_at,
         quantity=row.quantity,
         idempotency_key=row.idempotency_key,
-        properties=msgspec.json.decode(bytes(row.properties)),
+        properties=_shown(bytes(row.properties)),
         subscription_id=row.subscription_id,
         unit=row.unit,
     )
@@ -236,7 +246,7 @@ def _bad_cursor() -> Invalid:
     return Invalid("This page does not exist.", errors=(FieldError("/cursor", "Use a next_cursor of an earlier answer."),))
 
 
-def _number(session: Session, organization_id: uuid.UUID) -> int:
+def _organization_number(session: Session, organization_id: uuid.UUID) -> int:
     number = session.scalar(select(organizations.c.number).where(organizations.c.id == organization_id))
     if number is None:
         raise NotFound("There is no such organization.")

@@ -126,7 +126,7 @@ def escape(name: str) -> str:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(raw.decode(), object_pairs_hook=_pairs, parse_float=_Number, parse_int=_Number, parse_constant=_constant)
+        given = _decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise Fault("malformed_json", "", f"This is not JSON: {error}") from error
     if not isinstance(given, dict):
@@ -162,6 +162,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(token: str) -> Any:
     raise Fault("malformed_json", "", f"{token} is not a JSON number.")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_Number, parse_int=_Number, parse_constant=_constant).decode
 
 
 def _quantity(given: Any) -> tuple[int, int]:

@@ -213,3 +213,14 @@ def test_connections_that_were_cut_are_made_again(metering: Metering) -> None:
     metering.count()
     query = "SELECT count(*) FROM usage_events e JOIN organizations o ON o.number = e.organization_number WHERE o.id = %s"
     assert metering.value(query, organization_id) == acknowledged
+
+
+def test_a_property_no_float_can_hold_is_shown_as_it_was_sent(metering: Metering) -> None:
+    organization_id, token = metering.organization()
+    body = b'{"metric_name":"calls","idempotency_key":"huge","properties":{"n":1e999999,"d":0.1,"i":%s}}' % (b"7" * 40)
+    assert metering.post(token, body)[0] == 202
+    metering.count()
+    now = datetime.now(UTC)
+    with metering.app.app_context(), transaction() as session:
+        (found,) = queries.events_page(session, organization_id, start=now - timedelta(days=1), end=now + timedelta(days=1)).rows
+    assert found.properties == {"n": "1E+999999", "d": 0.1, "i": int("7" * 40)}

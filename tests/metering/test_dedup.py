@@ -1,0 +1,122 @@
+"""The stores of keys against a plain dict, with tables so small that every collision and overflow happens."""
+
+from __future__ import annotations
+
+import random
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.metering import dedup
+from core.metering.columns import Columns
+from core.metering.dedup import ENTRY, SegmentStore, entries
+
+DAY = date(2026, 6, 15)
+
+
+class Segments:
+    """Stands in for the connection: keeps what was written, gives it back to load()."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, date, bytes]] = []
+
+    def execute(self, statement: str, values: tuple[Any, ...], **_: Any) -> Any:
+        if statement.startswith("INSERT"):
+            self.rows.append((len(self.rows) + 1, values[0], values[2]))
+            return None
+        last, since, limit = values
+        found = [row for row in self.rows if row[0] > last and row[1] >= since][:limit]
+        return type("Cursor", (), {"fetchall": lambda _self: found})()
+
+
+def keyed(numbers: list[int], fingerprint: int = 0) -> Any:
+    """Entries whose hash words are crowded together, so that slots collide and high words repeat."""
+    rows = np.zeros(len(numbers), ENTRY)
+    rows["high"] = np.array(numbers, np.uint64) // 3 + 1
+    rows["low"] = np.array(numbers, np.uint64)
+    rows["fingerprint"] = fingerprint
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_claims_equal_a_dict(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(dedup, "SLOTS_FIRST", 16)
+    monkeypatch.setattr(dedup, "SLOTS_MAX", 64)
+    rng = random.Random(seed)
+    segments: Any = Segments()
+    store, known = SegmentStore(), dict[int, int]()
+    for round_ in range(40):
+        numbers = [rng.randrange(600) for _ in range(rng.randrange(1, 60))]
+        claim = store.claim(segments, keyed(numbers, round_), DAY)
+        for number, first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
+            assert first == (number not in known)
+            assert known.setdefault(number, round_) == fingerprint
+        if round_ % 10 == 9:
+            store = SegmentStore()
+            assert store.load(segments, DAY) == len(known)
+
+
+def test_keys_received_too_long_ago_are_not_read_back() -> None:
+    segments: Any = Segments()
+    SegmentStore().claim(segments, keyed([1, 2]), date(2026, 1, 1))
+    SegmentStore().claim(segments, keyed([3]), DAY)
+    assert SegmentStore().load(segments, date(2026, 6, 1)) == 1
+
+
+def test_a_table_is_dropped_when_all_its_keys_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedup, "SLOTS_FIRST", 16)
+    segments: Any = Segments()
+    store = SegmentStore()
+    store.claim(segments, keyed(list(range(11))), date(2026, 1, 1))
+    store.claim(segments, keyed(list(range(100, 105))), DAY)
+    store.forget(date(2026, 6, 1))
+    again = store.claim(segments, keyed([0, 5, 100, 104]), DAY)
+    assert again.first.tolist() == [True, True, False, False]
+
+
+def columns(**changed: Any) -> Columns:
+    """Two events that differ in their key alone."""
+    given: dict[str, Any] = {
+        "organizations": np.array([7, 7], np.int32),
+        "events": np.array([1, 1], np.int32),
+        "timestamps": np.array([10, 10], np.int64),
+        "defaulted": np.array([False, False]),
+        "wholes": np.array([1, 1], np.int64),
+        "fractions": np.array([0, 0], np.int64),
+        "positions": np.array([0, 1], np.int16),
+        "keys": [b"a", b"b"],
+        "properties": [b"{}", b"{}"],
+        "units": {},
+        "subscriptions": {},
+    }
+    return Columns(**{**given, **changed})
+
+
+def test_the_key_alone_makes_the_hash_and_the_rest_the_fingerprint() -> None:
+    base = entries(columns(), 5)
+    assert base["low"][0] != base["low"][1]
+    assert base["fingerprint"][0] == base["fingerprint"][1]
+    for name, value in (
+        ("timestamps", [10, 11]),
+        ("wholes", [1, 2]),
+        ("fractions", [0, 1]),
+        ("events", [1, 2]),
+        ("properties", [b"{}", b"[]"]),
+    ):
+        changed = entries(columns(**{name: value if name == "properties" else np.array(value, np.int64)}), 5)
+        assert (changed[["high", "low"]] == base[["high", "low"]]).all()
+        assert changed["fingerprint"][0] != changed["fingerprint"][1], name
+
+
+def test_a_timestamp_that_was_left_out_is_no_content() -> None:
+    changed = entries(columns(timestamps=np.array([10, 99]), defaulted=np.array([True, True])), 5)
+    assert changed["fingerprint"][0] == changed["fingerprint"][1]
+
+
+def test_organizations_and_installations_do_not_share_hashes() -> None:
+    same_key = columns(keys=[b"a", b"a"], organizations=np.array([7, 8], np.int32))
+    rows = entries(same_key, 5)
+    assert rows["low"][0] != rows["low"][1]
+    assert entries(same_key, 6)["low"][0] != rows["low"][0]
