@@ -162,11 +162,12 @@ def _use(session: Session, organization: Organization, made: list[Metric], first
                     at = midnight(day, ZONE) + timedelta(hours=hour)
                     quantity = int(size * Decimal(share) / 2)
                     if at < now and quantity:
-                        rows.append(_rollup(organization, metric, at, project, quantity))
+                        rows.append(rollup(organization, metric, at, project, quantity))
     session.execute(insert(usage_rollups), rows)
 
 
-def _rollup(organization: Organization, metric: Metric, at: datetime, project: str, quantity: int) -> dict[str, Any]:
+def rollup(organization: Organization, metric: Metric, at: datetime, project: str, quantity: int) -> dict[str, Any]:
+    """An hour of usage as the aggregator would have left it."""
     moment = at + timedelta(minutes=10)
     return {
         "organization_number": organization.number,

@@ -246,3 +246,17 @@ def test_a_plan_changes_now_for_what_the_button_says_without_script(browser: Bro
     assert "Paid on" in page.locator(".lead").first.inner_text()
     assert page.locator(".statement .total .amount").inner_text() == amount
     page.context.close()
+
+
+def test_the_first_event_is_sent_from_the_page_without_script(browser: Browser, site: Site) -> None:
+    page = open_page(browser, site, script=False)
+    page.goto("/portal/start")
+    page.get_by_role("button", name="Make my test key").click()
+    shown, copied = page.locator("#snippet").inner_text(), page.locator("#snippet").get_attribute("data-copy-text") or ""
+    secret = re.findall(r"vv_test_\w{43}", copied)[0]
+    assert secret not in shown
+    assert "Waiting for your first event" in page.locator("#feed").inner_text()
+    page.get_by_role("button", name="Send it for me").click()
+    assert "Answer, 202" in page.get_by_role("status", name="Answer").inner_text()
+    assert '"accepted": 1' in page.locator(".answer").inner_text()
+    page.context.close()

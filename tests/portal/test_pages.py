@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 from flask.testing import FlaskClient
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from core.identity.models import Role
 from core.invoicing import listing, queries
 from core.invoicing.models import Invoice
-from tests.factories import make_organization, use
+from core.metering.models import usage_rollups
+from tests.factories import make_organization
 from tests.people import make_key, make_member
+from tests.portal import story
 from tests.portal.conftest import SignIn
 from tests.portal.story import Story
 
@@ -164,9 +166,10 @@ def test_pages_send_as_many_statements_for_many_rows_as_for_few(
     for _ in range(8):
         make_member(session, quillmark.organization, Role.VIEWER)
         make_key(session, quillmark.organization)
-    start = datetime(2026, 11, 3, tzinfo=UTC)
-    for hour in range(60):
-        use(session, quillmark.organization, quillmark.metrics[hour % 3], start + timedelta(hours=hour), 1000)
+    start = datetime(2026, 11, 3, 5, tzinfo=UTC)
+    hours = [start + timedelta(days=number // 2, hours=number % 2) for number in range(24)]
+    rows = [story.rollup(quillmark.organization, metric, hour, "new-project", 1000) for hour in hours for metric in quillmark.metrics]
+    session.execute(insert(usage_rollups), rows)
     assert {path: statements(client, path) for path in paths} == few
     assert {path: n for path, n in few.items() if n > STATEMENTS_MAX.get(path, USUAL_STATEMENTS_MAX)} == {}
 
