@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import dramatiq.broker
@@ -12,6 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as AnyResponse
 
+import admin
+import api
+import portal
 from api import usage
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
@@ -20,7 +22,6 @@ from web import assets, auth, csp, csrf, errors, filters, htmx, requests, shell
 
 ROOT = Path(__file__).resolve().parent
 FORM_BYTES_MAX = 1024 * 1024
-SITES = ("portal", "admin", "api")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -57,10 +58,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _add_sites(app: Flask) -> None:
-    for name in SITES:
-        module = importlib.import_module(name)
-        if hasattr(module, "blueprint"):
-            app.register_blueprint(module.blueprint)
+    for site in (portal, admin, api):
+        app.register_blueprint(site.blueprint)
     app.add_url_rule("/", "home", lambda: redirect("/portal/sign-in", 303))
 
 
