@@ -71,7 +71,9 @@ def load(running: Stack, **given: Any) -> dict[str, Any]:
     stopped = time.monotonic()
     until(lambda: not running.one("SELECT EXISTS (SELECT FROM usage_pending)"), "the backlog is counted", DRAIN_SECONDS_MAX)
     report["drain"] = time.monotonic() - stopped
-    report["cpu_all"] = sum(running.cpu()[name] - before[name] for name in before) + report["cpu"]
+    after = running.cpu()
+    report["cpu_by"] = {**{name: after[name] - before[name] for name in before}, "generator": report["cpu"]}
+    report["cpu_all"] = sum(report["cpu_by"].values())
     report["began"] = began
     return report
 
@@ -158,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
             goal=13 if given.organizations <= 1000 else 15,
             at_most=True,
         )
+        for name, seconds in steady["cpu_by"].items():
+            say(f"ingest_cpu_{name}", seconds / steady["events"] * 1e6, "µs/event")
         say("ingest_accept_p99", steady["p99"] * 1000, "ms")
         burst = load(running, seed=2, seconds=flat)
         drained = burst["events"] / (burst["seconds"] + burst["drain"])

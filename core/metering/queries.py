@@ -187,7 +187,7 @@ def rejections_page(
         except ValueError:
             raise _bad_cursor() from None
     rows = session.execute(query.order_by(r.id.desc()).limit(min(limit, PAGE_MAX) + 1)).all()
-    return _page(rows, limit, _rejection, lambda row: str(row.id))
+    return _page(rows, limit, rejection, lambda row: str(row.id))
 
 
 def rejection_counts(session: Session, organization_id: uuid.UUID, *, since: datetime) -> dict[str, int]:
@@ -203,7 +203,7 @@ def _number(token: str) -> float | str:
     return value if math.isfinite(value) else token
 
 
-_shown = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
+shown_properties = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
 
 
 def _usage_event(row: Row[Any]) -> UsageEvent:
@@ -214,13 +214,14 @@ def _usage_event(row: Row[Any]) -> UsageEvent:
         received_at=row.received_at,
         quantity=row.quantity,
         idempotency_key=row.idempotency_key,
-        properties=_shown(bytes(row.properties)),
+        properties=shown_properties(bytes(row.properties)),
         subscription_id=row.subscription_id,
         unit=row.unit,
     )
 
 
-def _rejection(row: Row[Any]) -> Rejection:
+def rejection(row: Row[Any]) -> Rejection:
+    """A row of `usage_rejections`."""
     event = bytes(row.event).decode("utf-8", "replace")
     return Rejection(
         row.id, row.received_at, row.organization_id, row.api_key_id, row.batch_id, row.position, row.code, row.pointer, row.detail, event

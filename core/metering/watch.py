@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 
 from core.metering import columns
@@ -23,7 +23,7 @@ from core.metering.models import (
     usage_event_names,
     usage_rejections,
 )
-from core.metering.queries import UsageEvent
+from core.metering.queries import Rejection, UsageEvent, rejection
 from core.metering.sums import organizations
 
 REQUESTS_MAX = 50
@@ -99,7 +99,10 @@ class Fed:
 
 
 def tail(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
-    """Events of the newest requests behind `cursor`, read from the log itself: those that are not counted yet are there too."""
+    """Events of the newest requests behind `cursor`, read from the log itself: those that are not counted yet are there too.
+
+    For looking, not for accounting: of two requests at the same moment, the one that commits last may fall behind the cursor.
+    """
     last_batch, last_rejection = _cursor(cursor)
     batches = _batches(session, organization_id, last_batch)
     refused = _refused(session, organization_id, last_rejection, limit)
@@ -142,6 +145,15 @@ def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | No
         .limit(100)
     ).all()
     return [Group(*row[:8], bytes(row.event).decode("utf-8", "replace")) for row in rows]
+
+
+def refused_with(session: Session, organization_id: uuid.UUID, key: str, *, limit: int = 10) -> list[Rejection]:
+    """The organization's newest refused events that carry this idempotency key."""
+    r = usage_rejections.c
+    here = func.position(literal(key.encode()).op("IN")(r.event)) > 0
+    wanted = select(usage_rejections).where(r.organization_id == organization_id, here).order_by(r.id.desc()).limit(limit)
+    rows = session.execute(wanted).all()
+    return [rejection(row) for row in rows if _key_of(bytes(row.event)) == key]
 
 
 def ingestion(session: Session, *, at: datetime, minutes: int = 30) -> Ingestion:
@@ -204,9 +216,10 @@ def _accepted(session: Session, batches: Sequence[Any]) -> tuple[list[Seen], int
     shown = [(row, found, place) for row, found in unpacked for place in range(min(len(found), PER_REQUEST_MAX))]
     numbers = {int(found.organizations[place]) for _, found, place in shown}
     events = {int(found.events[place]) for _, found, place in shown}
-    owner = dict(session.execute(select(organizations.c.number, organizations.c.id).where(organizations.c.number.in_(numbers))).tuples())
     names = usage_event_names.c
-    named = dict(session.execute(select(names.number, names.name).where(names.number.in_(events))).tuples())
+    accounts = session.execute(select(organizations.c.number, organizations.c.id).where(organizations.c.number.in_(numbers)))
+    owner = {row[0]: row[1] for row in accounts}
+    named = {row[0]: row[1] for row in session.execute(select(names.number, names.name).where(names.number.in_(events)))}
     seen = [
         Seen(
             row.received_at,

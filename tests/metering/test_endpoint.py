@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -19,7 +20,7 @@ from core.audit import SYSTEM
 from core.config import Settings
 from core.db import transaction
 from core.identity import keys
-from core.metering import queries
+from core.metering import queries, tail
 from ops import ports
 from tests.metering.conftest import Metering
 
@@ -224,3 +225,24 @@ def test_a_property_no_float_can_hold_is_shown_as_it_was_sent(metering: Metering
     with metering.app.app_context(), transaction() as session:
         (found,) = queries.events_page(session, organization_id, start=now - timedelta(days=1), end=now + timedelta(days=1)).rows
     assert found.properties == {"n": "1E+999999", "d": 0.1, "i": int("7" * 40)}
+
+
+def test_the_tail_shows_the_newest_events_and_what_became_of_them(metering: Metering) -> None:
+    (mine, token), (other, stranger) = metering.organization(), metering.organization()
+    metering.post(token, [one("t1", quantity="1.5", properties={"a": 1}), one("t2")])
+    metering.post(stranger, one("theirs"))
+    metering.count()
+    metering.post(token, [one("t2"), one("t1", quantity=7), one("t3")])
+    metering.count()
+    metering.post(token, one("t4"))
+    with metering.app.app_context(), transaction() as session:
+        seen = tail.newest(session, mine)
+        everybody = tail.newest(session, limit=7)
+        newer = tail.newest(session, mine, after_batch=int(seen[1].id.split("-")[0]))
+    assert [(event.idempotency_key, event.status) for event in seen] == [
+        ("t4", "pending"), ("t3", "counted"), ("t1", "conflict"), ("t2", "duplicate"), ("t2", "counted"), ("t1", "counted"),
+    ]  # fmt: skip
+    assert (seen[-1].quantity, seen[-1].properties) == (Decimal("1.5"), {"a": 1})
+    assert {event.organization_id for event in everybody} == {mine, other}
+    assert [event.idempotency_key for event in newer] == ["t4"]
+    metering.count()
