@@ -41,11 +41,13 @@ def drop(session: Any) -> None:
 
 def send_enqueued(session: Any) -> None:
     """Send what the committed transaction enqueued. A broker that is away is logged and left to the sweeps."""
-    for job, ids in session.info.pop(PENDING, []):
+    unsent = session.info.pop(PENDING, [])
+    for sent, (job, ids) in enumerate(unsent):
         try:
             send(job, *ids)
         except (RedisError, dramatiq.errors.BrokerConnectionError) as error:
-            log.warning("job %s%s was not sent (%s); a sweep will find the work", job, ids, error)
+            log.warning("%d jobs from %s%s on were not sent (%s); the sweeps will find the work", len(unsent) - sent, job, ids, error)
+            return  # each further one would wait for the same connection
 
 
 def send(job: str, *ids: str) -> None:
