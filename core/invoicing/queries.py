@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
@@ -94,6 +95,25 @@ def owner_names(session: Session, organization_ids: Collection[uuid.UUID]) -> di
     """Names of organizations, for lists over many accounts: for operators only."""
     rows = session.execute(select(Organization.id, Organization.name).where(Organization.id.in_(organization_ids)))
     return {row[0]: row[1] for row in rows}
+
+
+def lines_at(
+    session: Session, organization_id: uuid.UUID, metric_ids: Collection[uuid.UUID], at: datetime
+) -> dict[uuid.UUID, list[tuple[InvoiceLine, Invoice]]]:
+    """The lines that bill the metrics' usage of the instant `at`, by metric, with their invoices; void ones are left out."""
+    covers = InvoiceLine.window_start <= at, InvoiceLine.window_end > at
+    rows = session.execute(
+        select(InvoiceLine, Invoice)
+        .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
+        .where(InvoiceLine.organization_id == organization_id, InvoiceLine.metric_id.in_(metric_ids), *covers)
+        .where(Invoice.status != InvoiceStatus.VOID)
+        .order_by(Invoice.id)
+    ).all()
+    found: dict[uuid.UUID, list[tuple[InvoiceLine, Invoice]]] = {}
+    for line_, invoice_ in rows:
+        if line_.metric_id is not None:
+            found.setdefault(line_.metric_id, []).append((line_, invoice_))
+    return found
 
 
 def previous(session: Session, of: Invoice) -> Invoice | None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from core.audit import OutboxEntry
@@ -48,6 +48,13 @@ def all_notifications(
 def _page(session: Session, wanted: Select[Notification], before_id: int | None, limit: int) -> Sequence[Notification]:
     behind = wanted if before_id is None else wanted.where(Notification.id < before_id)
     return session.scalars(behind.order_by(Notification.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
+
+
+def undelivered(session: Session) -> tuple[int, datetime | None]:
+    """How many messages were refused or have an unknown fate, and when the oldest of them was made."""
+    lost = Notification.status.in_((NotificationStatus.FAILED, NotificationStatus.UNKNOWN))
+    count, oldest = session.execute(select(func.count(), func.min(Notification.created_at)).where(lost)).one()
+    return count, oldest
 
 
 def one(session: Session, notification_id: int) -> Notification:

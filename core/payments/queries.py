@@ -81,10 +81,11 @@ def all_transactions(
     *,
     status: Collection[TransactionStatus] | None = None,
     type_: TransactionType | None = None,
+    organization_id: uuid.UUID | None = None,
     before_id: uuid.UUID | None = None,
     limit: int = 50,
 ) -> Sequence[tuple[BillingTransaction, Organization, Invoice | None]]:
-    """Everybody's, newest first, with account and invoice: for operators only."""
+    """Everybody's (or one account's), newest first, with account and invoice: for operators only."""
     wanted = (
         select(BillingTransaction, Organization, Invoice)
         .join(Organization, Organization.id == BillingTransaction.organization_id)
@@ -94,6 +95,8 @@ def all_transactions(
         wanted = wanted.where(BillingTransaction.status.in_(status))
     if type_ is not None:
         wanted = wanted.where(BillingTransaction.type == type_)
+    if organization_id is not None:
+        wanted = wanted.where(BillingTransaction.organization_id == organization_id)
     if before_id is not None:
         wanted = wanted.where(BillingTransaction.id < before_id)
     rows = session.execute(wanted.order_by(BillingTransaction.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
@@ -166,6 +169,11 @@ def organization_of_invoice(session: Session, invoice_id: uuid.UUID) -> Organiza
 def all_methods(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, PaymentMethod]:
     """Every method by id, removed ones too, so that an old payment still says what it was made with."""
     return {row.id: row for row in session.scalars(select(PaymentMethod).where(PaymentMethod.organization_id == organization_id))}
+
+
+def methods_by_id(session: Session, method_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, PaymentMethod]:
+    """Methods of any account, removed ones too: for operators only."""
+    return {row.id: row for row in session.scalars(select(PaymentMethod).where(PaymentMethod.id.in_(method_ids)))}
 
 
 def last_use(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, BillingTransaction]:

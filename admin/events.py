@@ -1,0 +1,150 @@
+"""Events for operators: the live tail, what is refused and how to fix it, one event with what it was counted for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from flask import make_response, request
+from werkzeug.wrappers import Response
+
+from admin import blueprint
+from core import clock
+from core.db import db
+from core.errors import NotFound
+from core.identity import queries as identity
+from core.identity.models import Organization
+from core.invoicing import queries as invoicing
+from core.metering import queries as metering
+from core.metering import watch
+from web.auth import requires
+from web.htmx import page
+
+TAIL_SHOWN = 200
+LOOK_BACK = timedelta(days=35)
+LOOK_FURTHER = timedelta(days=400)
+SINCE = (("1", "Last hour"), ("24", "Last 24 hours"), ("168", "Last 7 days"))
+FIXES = {
+    "unknown_metric": "Create a metric that reads this event name, or correct the name where it is sent. Then send the events again.",
+    "no_metric_matches": "The metrics of this name filter it out or read a property it lacks: send that property, or widen the filter.",
+    "invalid_property": "A metric adds this property up: send a number from 0 with at most 12 decimals.",
+    "invalid_quantity": "Send a number from 0 with at most 12 decimals, not negative and not text.",
+    "invalid_timestamp": "Send RFC 3339 with an offset, such as 2026-11-22T10:30:00Z, or leave the timestamp out.",
+    "timestamp_too_old": "The acceptance window is over. Bill the usage by a line written by hand, if it is owed.",
+    "timestamp_in_future": "The sender's clock is ahead. Set it right and send again.",
+    "missing_field": "Send the field that is named; each event needs an idempotency key of its own.",
+    "unknown_organization": "Create the account with this external ID, or correct the reference; a key of an account needs none.",
+    "unknown_field": "Put values of your own into properties.",
+    "too_large": "Send less: large texts do not belong into usage events.",
+}
+FIX = "Correct what is named and send the events again with the same idempotency keys."
+
+
+@blueprint.get("/events")
+@requires("events.view")
+def events() -> Response:
+    """What comes in, newest first, with the numbers of the last minute."""
+    account, wanted = _account(request.args.get("account", ""))
+    tail = watch.tail(db.session(), organization_id=account.id if account else None, limit=TAIL_SHOWN)
+    return page("admin/events/index.html", current="events", account=account, wanted=wanted, **_rows(tail), **_numbers())
+
+
+@blueprint.get("/events/tail")
+@requires("events.view")
+def events_tail() -> Response:
+    """The rows behind the cursor, to be put above the others; 204 when nothing came."""
+    account, wanted = _account(request.args.get("account", ""))
+    cursor = request.args.get("after", "")
+    tail = watch.tail(db.session(), organization_id=account.id if account else None, cursor=cursor, limit=TAIL_SHOWN)
+    if tail.cursor == cursor:
+        return make_response("", 204)
+    return page(
+        "admin/events/tail.html", partial="admin/events/_tail.html", current="events", account=account, wanted=wanted, **_rows(tail)
+    )
+
+
+@blueprint.get("/events/numbers")
+@requires("events.view")
+def events_numbers() -> Response:
+    """The figures above the tail alone."""
+    return page("admin/events/numbers.html", partial="admin/events/_numbers.html", current="events", **_numbers())
+
+
+@blueprint.get("/events/rejected")
+@requires("events.view")
+def rejected_events() -> Response:
+    """Refused events by reason and key, each with a sample and what to do."""
+    hours = request.args.get("hours") if request.args.get("hours") in dict(SINCE) else "24"
+    account, wanted = _account(request.args.get("account", ""))
+    since = clock.now() - timedelta(hours=int(hours or 24))
+    groups = watch.groups(db.session(), since=since, organization_id=account.id if account else None)
+    return page(
+        "admin/events/rejected.html",
+        partial="admin/events/_groups.html",
+        current="events",
+        groups=groups,
+        names=_names(group.organization_id for group in groups),
+        keys=identity.key_labels(db.session(), {group.api_key_id for group in groups if group.api_key_id}),
+        hours=hours,
+        since=SINCE,
+        account=account,
+        wanted=wanted,
+        fixes=FIXES,
+        fix=FIX,
+        announce=f"{len(groups)} groups",
+    )
+
+
+@blueprint.get("/accounts/<uuid:account_id>/event")
+@requires("events.view")
+def event(account_id: UUID) -> Response:
+    """One event by its idempotency key: as sent, what each metric made of it, and the invoice line it fell on."""
+    account, session = identity.organization(db.session(), account_id), db.session()
+    key, now = request.args.get("key", "").strip(), clock.now(account)
+    back = LOOK_FURTHER if "further" in request.args else LOOK_BACK
+    until = now + LOOK_BACK
+    counted = metering.events_page(session, account_id, start=now - back, end=until, idempotency_key=key, limit=1).rows if key else []
+    refused = watch.refused_with(session, account_id, key) if key else []
+    if not counted and not refused and "further" in request.args:
+        raise NotFound("This account has no event with this idempotency key.")
+    found = counted[0] if counted else None
+    fed = watch.fed(session, found) if found else []
+    metric_ids = [one.metric.id for one in fed if one.value is not None]
+    return page(
+        "admin/events/show.html",
+        current="events",
+        account=account,
+        zone=account.timezone,
+        key=key,
+        event=found,
+        fed=fed,
+        lines=invoicing.lines_at(session, account_id, metric_ids, found.timestamp) if found else {},
+        refused=refused,
+        fixes=FIXES,
+        fix=FIX,
+    )
+
+
+def _rows(tail: watch.Tail) -> dict[str, Any]:
+    return {"tail": tail, "names": _names(seen.organization_id for seen in tail.events)}
+
+
+def _names(ids: Any) -> dict[UUID, str]:
+    return invoicing.owner_names(db.session(), {one for one in ids if one is not None})
+
+
+def _numbers() -> dict[str, Any]:
+    session, now = db.session(), clock.now()
+    return {"ingestion": watch.ingestion(session, at=now), "fresh": metering.freshness(session, None, at=now)}
+
+
+def _account(reference: str) -> tuple[Organization | None, str]:
+    """The account the form names, and its words; nothing narrows when there is none."""
+    reference = reference.strip()
+    if not reference:
+        return None, ""
+    try:
+        return identity.organization_by_reference(db.session(), reference), reference
+    except NotFound:
+        return None, reference

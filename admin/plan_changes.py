@@ -1,0 +1,149 @@
+"""Changing an account's plan: the same locked quote the customer gets, with the operator's reason."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from flask import g, request, url_for
+from werkzeug.wrappers import Response
+
+from admin import blueprint
+from admin.reason import why
+from admin.subscriptions import of_account, running_term
+from core import audit, clock
+from core.catalog import queries as catalog
+from core.db import db, transaction
+from core.errors import BillingError, FieldError, Invalid, NotFound
+from core.identity.models import Organization
+from core.invoicing import quote as quotes
+from core.invoicing.quote import QuoteChanged
+from core.money import parse_decimal
+from core.payments import collect
+from core.payments import queries as payments
+from core.subscriptions.models import PlanChangeQuote
+from web.auth import requires
+from web.dates import begins, read_day
+from web.forms import field_errors, once_stepwise
+from web.htmx import page, redirect_to
+
+
+@blueprint.get("/subscriptions/<uuid:subscription_id>/change")
+@requires("subscriptions.change")
+def change_plan(subscription_id: UUID) -> Response:
+    """To which plan, when, in which quantity."""
+    return _choose(subscription_id)
+
+
+@blueprint.post("/subscriptions/<uuid:subscription_id>/change")
+@requires("subscriptions.change")
+def make_plan_quote(subscription_id: UUID) -> Response:
+    """Price the change and lock it for fifteen minutes."""
+    owner, row = of_account(subscription_id)
+    try:
+        version = catalog.offered_version(db.session(), request.form.get("plan", ""))
+        with transaction() as session:
+            made = quotes.create(
+                session, owner.id, row.id, to=version, when=_when(owner), at=clock.now(owner), actor=g.actor, quantity=_quantity()
+            )
+    except BillingError as error:
+        return _choose(subscription_id, error)
+    return redirect_to(url_for("admin.plan_quote", subscription_id=subscription_id, quote_id=made.id))
+
+
+@blueprint.get("/subscriptions/<uuid:subscription_id>/change/<uuid:quote_id>")
+@requires("subscriptions.view")
+def plan_quote(subscription_id: UUID, quote_id: UUID) -> Response:
+    """Every line of the change and what is due now."""
+    return _quote(subscription_id, quote_id)
+
+
+@blueprint.post("/subscriptions/<uuid:subscription_id>/change/<uuid:quote_id>")
+@requires("subscriptions.change")
+def confirm_plan_quote(subscription_id: UUID, quote_id: UUID) -> Response:
+    """Carry out exactly what was quoted; when the amount is another by now, nothing happens."""
+    owner, _ = of_account(subscription_id)
+
+    def confirm() -> str:
+        at, reason = clock.now(owner), why()
+        with transaction() as session:
+            invoice = quotes.confirm(session, owner.id, quote_id, at=at, actor=g.actor)
+            audit.record(session, g.actor, "plan_change.reason_given", _found(owner, subscription_id, quote_id), at=at, reason=reason)
+            due = invoice.id if invoice is not None and invoice.amount_due_minor > 0 else None
+        if due is not None and owner.auto_collect and payments.default_method(db.session(), owner.id) is not None:
+            collect.pay(owner.id, due, at=at, actor=g.actor)
+        return url_for("admin.subscription", subscription_id=subscription_id)
+
+    try:
+        return once_stepwise(confirm)
+    except NotFound:
+        raise
+    except QuoteChanged as error:
+        return _quote(subscription_id, quote_id, {"": f"{error.message} Nothing was changed. Make a new quote."}, status=409)
+    except BillingError as error:
+        return _quote(subscription_id, quote_id, field_errors(error), status=error.status)
+
+
+def _found(owner: Organization, subscription_id: UUID, quote_id: UUID) -> PlanChangeQuote:
+    found = quotes.get(db.session(), owner.id, quote_id)
+    if found.subscription_id != subscription_id:
+        raise NotFound("There is no such quote.")
+    return found
+
+
+def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
+    owner, row = of_account(subscription_id)
+    found, at = _found(owner, subscription_id, quote_id), clock.now(owner)
+    return page(
+        "admin/subscriptions/quote.html",
+        status=status,
+        current="subscriptions",
+        errors=errors or {},
+        form=request.form,
+        owner=owner,
+        zone=owner.timezone,
+        subscription=row,
+        quote=found,
+        version=catalog.version(db.session(), found.plan_version_id),
+        term=running_term(row, at),
+        statement_view=quotes.statement(found, owner),
+        expired=at > found.expires_at and found.confirmed_at is None,
+    )
+
+
+def _choose(subscription_id: UUID, error: BillingError | None = None) -> Response:
+    owner, row = of_account(subscription_id)
+    at = clock.now(owner)
+    return page(
+        "admin/subscriptions/change.html",
+        status=error.status if error else 200,
+        current="subscriptions",
+        errors=field_errors(error) if error else {},
+        form=request.form,
+        owner=owner,
+        zone=owner.timezone,
+        subscription=row,
+        term=running_term(row, at),
+        versions=catalog.live_versions(db.session(), currency=row.currency, public=None),
+    )
+
+
+def _when(owner: Organization) -> str | datetime:
+    chosen = request.form.get("when", "now")
+    if chosen != "date":
+        return chosen
+    day = read_day(request.form.get("date", ""))
+    if day is None:
+        raise Invalid("Choose a date.", errors=(FieldError("/date", "Enter the day from which the new plan holds."),))
+    return begins(day, owner.timezone)
+
+
+def _quantity() -> Decimal | None:
+    given = request.form.get("quantity", "").strip()
+    if not given:
+        return None
+    try:
+        return parse_decimal(given, digits=9, places=6)
+    except ValueError as error:
+        raise Invalid("Enter a quantity.", errors=(FieldError("/quantity", "Enter a number, such as 5."),)) from error
