@@ -203,6 +203,7 @@ def _dedup() -> None:
         "usage_state",
         sa.Column("one", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("dedup_seed", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("daily_through", INSTANT, nullable=False),
         sa.CheckConstraint("one = 1", name="ck_usage_state_single_row"),
         comment="The aggregator's own settings and marks",
