@@ -97,7 +97,7 @@ def _page(answer: dict[str, Any] | None = None) -> Response:
     lang = request.values.get("lang", "curl")
     context: dict[str, Any] = {
         "key": key,
-        "event": _event(key),
+        "body": json.dumps(_event(key)),
         "lang": lang if lang in dict(LANGUAGES) else "curl",
         "languages": LANGUAGES,
         "answer": answer,
