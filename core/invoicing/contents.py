@@ -95,7 +95,7 @@ def _renew(session: Session, wanted: dict[uuid.UUID, Content], drafts: dict[uuid
 
 
 def _reschedule(session: Session, kept: dict[uuid.UUID, tuple[Content, Any]]) -> None:
-    """Period of all of them; reason, run and due time of those that took in a new billing."""
+    """Period of all of them; reason, run and due time of those that took in a new billing. A run's draft goes on waiting for a person."""
     rows = []
     for invoice_id, (content, draft) in kept.items():
         billed_anew = not content.keep_schedule and bool(content.rows)
@@ -105,7 +105,7 @@ def _reschedule(session: Session, kept: dict[uuid.UUID, tuple[Content, Any]]) ->
                 "id": invoice_id,
                 "reason": content.reason.value if billed_anew else draft.reason,
                 "run_id": (content.run_id or draft.run_id) if billed_anew else draft.run_id,
-                "auto_finalize_at": min(times, default=None) if billed_anew else draft.auto_finalize_at,
+                "auto_finalize_at": min(times, default=None) if billed_anew and draft.run_id is None else draft.auto_finalize_at,
                 "period_start": content.period.start if content.period else draft.billing_period_start,
                 "period_end": content.period.end if content.period else draft.billing_period_end,
             }

@@ -11,7 +11,8 @@ from core.audit import SYSTEM
 from core.errors import Conflict
 from core.invoicing import draft, run
 from core.invoicing.models import Invoice, InvoiceRun
-from tests.factories import START, make_organization, make_plan, make_subscription
+from core.subscriptions.models import Subscription
+from tests.factories import START, add_term, make_organization, make_plan, make_subscription
 from tests.invoicing.books import issued
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
@@ -103,3 +104,18 @@ def test_a_draft_that_cannot_be_finalized_is_held_and_the_others_go_on(session: 
         pass
     assert sorted(invoice.status for invoice in drafts(session, started)) == ["draft", "open", "open", "open"]
     assert "Mars/Olympus" in (session.get_one(Invoice, broken.id).held_reason or "")
+
+
+def test_a_draft_of_a_run_waits_for_its_reviewer_whatever_else_is_billed(session: Session) -> None:
+    [subscription_id] = renewals(session, 1)
+    started = run.start(session, as_of=JULY, actor=SYSTEM, at=LATER)
+    rate(session, started.id)
+    subscription = session.get_one(Subscription, subscription_id)
+    change = JULY + timedelta(days=1)
+    subscription.terms[0].end_at = change
+    session.flush()
+    add_term(session, subscription, make_plan(session, base_price="200.00"), start_at=change, anchor_day=START.date())
+    session.expire_all()
+    draft.bill(session, subscription_id, as_of=change, actor=SYSTEM)
+    [waiting] = drafts(session, started)
+    assert (waiting.status, waiting.auto_finalize_at, waiting.subtotal_minor) == ("draft", None, 323 + 19355)
