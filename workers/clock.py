@@ -17,7 +17,7 @@ from typing import Any
 from dramatiq.errors import BrokerConnectionError
 from redis.exceptions import RedisError
 
-from core import audit, clock, jobs, test_clocks
+from core import audit, clock, config, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
 from core.identity import retention
 from core.invoicing import due, run
@@ -101,6 +101,12 @@ def long_work(session: Any) -> Iterable[Ring]:
     yield from (("advance_test_clock", (str(found),)) for found in test_clocks.advancing(session))
 
 
+def provider(_: Any) -> Iterable[Ring]:
+    """The payment provider's records against ours, whatever was lost on the way."""
+    if config.current().stripe_api_key:
+        yield "reconcile_provider", ()
+
+
 def upkeep(session: Any) -> Iterable[Ring]:
     """Seal the audit trail; give up on mails that a killed process left half sent."""
     audit.seal(session)
@@ -124,6 +130,7 @@ def sweeps() -> list[Sweep]:
         Sweep(documents, 10),
         Sweep(long_work, 10),
         Sweep(expiry, 3600),
+        Sweep(provider, 3600),
     ]
 
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
+from datetime import timedelta
 
 import dramatiq
 
 from core import clock
 from core.db import transaction
 from core.errors import NotFound
-from core.payments import inbound, queries, refund, resolve
+from core.payments import inbound, methods, queries, reconcile, refund, resolve
 from core.payments.collect import collect
+from core.payments.provider import STRIPE
+
+log = logging.getLogger(__name__)
 
 NO_LIMIT = float("inf")
 """A time limit raises anywhere in the code, also between a charge and its record; the gateway's own timeouts end these actors."""
 
-__all__ = ["collect", "collect_invoice", "process_inbound", "resolve_transaction"]
+EVENTS_BACK = timedelta(days=3)
+"""A provider gives up delivering an event after about three days; older ones were compared before."""
+CHARGES_BACK = timedelta(days=2)
+SETTLING = timedelta(minutes=10)
+"""Charges this young may still be on their way into the books."""
+
+__all__ = ["collect", "collect_invoice", "process_inbound", "reconcile_provider", "resolve_transaction"]
 
 
 @dramatiq.actor(time_limit=NO_LIMIT, throws=(NotFound,))
@@ -37,3 +48,14 @@ def resolve_transaction(transaction_id: str) -> None:
 def process_inbound(number: str) -> None:
     """Handle one stored event of the provider."""
     inbound.process(int(number), now=clock.now())
+
+
+@dramatiq.actor(time_limit=NO_LIMIT)
+def reconcile_provider() -> None:
+    """Fetch events that never arrived, let the provider forget removed methods, and report every charge the two sides see differently."""
+    now = clock.now()
+    inbound.backfill(provider=STRIPE, since=now - EVENTS_BACK)
+    for method_id, token in reconcile.undetached():
+        methods.detach(uuid.UUID(str(method_id)), provider=STRIPE, token=token)
+    for difference in reconcile.differences(since=now - CHARGES_BACK, until=now - SETTLING):
+        log.error("the provider and the books differ: %s", difference)

@@ -140,3 +140,19 @@ def test_an_open_charge_is_asked_for_less_and_less_often(session: Session, charg
     session.execute(update(BillingTransaction).values(updated_at=made))
     assert resolve.resolve(attempt, now=made + timedelta(days=5)) == "processing"
     assert session.scalar(select(BillingTransaction.updated_at)) > made  # the look-up is noted
+
+
+def test_reconciling_reports_a_charge_the_books_do_not_know(
+    session: Session, charging: ProviderFake, actors: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    organization = make_organization(session)
+    save_card(organization)
+    invoice = open_invoice(session, organization)
+    actors.collect_invoice.fn(str(invoice.id))
+    ours = session.scalars(select(BillingTransaction.provider_transaction_id)).one()
+    with clock.frozen(clock.now() + timedelta(hours=1)):
+        actors.reconcile_provider.fn()
+        assert str(ours) not in caplog.text
+        session.execute(update(BillingTransaction).values(amount_minor=BillingTransaction.amount_minor + 1))
+        actors.reconcile_provider.fn()
+    assert str(ours) in caplog.text
