@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.invoicing import account_credits
+from core.invoicing.models import Invoice
 from core.subscriptions.models import Subscription
 from tests.factories import make_metric, make_plan
 from tests.scenarios.story import Story
@@ -191,3 +192,22 @@ def test_many_changes_on_one_day_cost_what_the_day_was_worth(session: Session) -
     assert abs(story.total() - (3000 + 300 + 3000)) <= 2
     story.ends_well()
     assert len(session.scalars(select(Subscription).where(Subscription.organization_id == story.organization.id)).one().terms) == 5
+
+
+def test_a_month_of_inference_in_berlin(session: Session) -> None:
+    story = Story(session, timezone="Europe/Berlin", tax_rate_percent=None)
+    tokens, answers, requests = (make_metric(session, name) for name in ("input", "output", "requests"))
+    tiers = [{"up_to": "10000000", "unit_price": "0.000002"}, {"up_to": None, "unit_price": "0.0000015"}]
+    prices = [
+        (tokens, {"model": "graduated", "tiers": tiers}),
+        (answers, {"model": "per_unit", "unit_price": "0.000008"}),
+        (requests, {"model": "package", "package_size": "1000", "package_price": "0.40"}),
+    ]
+    story.until(story.local(11, 1))
+    story.subscribe(make_plan(session, base_price="99.00", billing_mode="in_arrears", prices=prices), anchor="calendar")
+    for metric, quantity in ((tokens, 22_361_870), (answers, 4_088_665), (requests, 19_366)):
+        story.use(metric, story.local(11, 16, 19), quantity)
+    assert story.until(story.local(12, 2)) == [("2026-12-01", "open", {"base": 9900, "input": 3854, "output": 3271, "requests": 800})]
+    invoice = session.scalars(select(Invoice).where(Invoice.organization_id == story.organization.id)).one()
+    assert (invoice.subtotal_minor, invoice.tax_minor, invoice.total_minor) == (17825, 3387, 21212)
+    story.ends_well()
