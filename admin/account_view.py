@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from core import rendering
 from core.analytics.accounts import Sums
@@ -16,13 +17,12 @@ from core.invoicing.statement import Statement
 from core.payments.models import PaymentMethod
 
 BRANDS = {"visa": "Visa", "mastercard": "Mastercard", "amex": "American Express", "sepa debit": "SEPA debit"}
-GOOD = frozenset({"payment.succeeded", "invoice.paid", "refund.succeeded", "subscription.started"})
+GOOD = frozenset({"payment.succeeded", "refund.succeeded", "subscription.started"})
 BAD = frozenset(
     {"payment.failed", "payment.retries_exhausted", "payment.disputed", "payment.contradiction", "refund.failed", "invoice.voided"}
 )
 WORDS = {
     "invoice.finalized": "{number} issued, {total}",
-    "invoice.paid": "{number} settled",
     "invoice.voided": "{number} voided",
     "payment.succeeded": "{amount} paid",
     "payment.failed": "Payment of {amount} declined",
@@ -32,10 +32,14 @@ WORDS = {
     "refund.succeeded": "{amount} refunded",
     "refund.started": "Refund of {amount} begun",
     "plan_change.quoted": "Plan change quoted",
+    "api_key.created": "API key made",
+    "api_key.revoked": "API key revoked",
+    "organization.created": "Account created",
+    "organization.changed": "Account details changed",
     "plan_change.confirmed": "Plan change confirmed, {total}",
 }
-HIDDEN = frozenset({"payment.started", "invoice.drafted", "plan_change.quoted"})
-"""Steps on the way to something that has an entry of its own."""
+HIDDEN = frozenset({"payment.started", "invoice.drafted", "invoice.paid", "plan_change.quoted"})
+"""What has an entry of its own in other words: a step on the way, or the invoice's side of a payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ def entries(trail: Iterable[AuditEvent], organization: Organization) -> list[Ent
 
 
 def _entry(row: AuditEvent, organization: Organization) -> Entry:
-    when = rendering.datetime_tz(row.at, organization.timezone)
+    local = row.at.astimezone(ZoneInfo(organization.timezone))
+    when = f"{rendering.date(local, organization.timezone)}, {local:%H:%M}"
     who = "" if row.actor_kind == "system" else row.actor_label
     about = row.reason or str(row.data.get("failure_reason") or row.data.get("invoice_number") or "")
     detail = ". ".join(part for part in (when, who, about) if part)

@@ -39,7 +39,7 @@ from web.htmx import page
 STATES = (("", "All"), *((state, state.replace("_", " ").replace("method", "payment method").capitalize()) for state in analytics.STATES))
 ADDRESS = ("line1", "line2", "postal_code", "city", "state", "country")
 SHOWN = 6
-TRAIL_SHOWN = 30
+TRAIL_READ, TRAIL_SHOWN = 40, 14
 
 
 @blueprint.get("/accounts")
@@ -157,8 +157,8 @@ def account_mails(account_id: UUID) -> Response:
 def account_timeline(account_id: UUID) -> Response:
     """What happened to the account, newest first, in one query."""
     found = queries.organization(db.session(), account_id)
-    rows = audit.events(db.session(), account_id, limit=TRAIL_SHOWN)
-    return _section("timeline", found, entries=entries(rows, found))
+    rows = audit.events(db.session(), account_id, limit=TRAIL_READ)
+    return _section("timeline", found, entries=entries(rows, found)[:TRAIL_SHOWN])
 
 
 def _section(name: str, found: Organization, **context: Any) -> Response:

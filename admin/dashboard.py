@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,13 +18,14 @@ from core.db import db
 from core.identity import permissions
 from core.metering import queries as metering
 from core.metering import watch
-from core.money import to_decimal
+from core.money import exponent, to_decimal
 from core.notifications import queries as notifications
 from web.auth import requires
 from web.charts import Bar, Chart, bar_chart, sparkline, stacked_bar
 from web.htmx import page
 
 MONTHS = 12
+THOUSANDS_FROM = 10_000
 DAY = timedelta(days=1)
 AGE_FILLS = ("f-mut", "f-c1 f-soft", "f-c1", "f-bad f-softer", "f-bad")
 QUEUE: dict[str, tuple[str, str, str, str, str, dict[str, Any]]] = {
@@ -90,6 +90,7 @@ def _billing(now: datetime) -> dict[str, Any]:
         "collected": billing.collected(session, currency, since=month, until=now + DAY),
         "invoiced": [(_month(today, back), invoiced.get(_month(today, back), 0)) for back in range(1 - MONTHS, 1)],
         "year": bar_chart(_year(invoiced, currency, today)),
+        "thousands": max(invoiced.values(), default=0) >= THOUSANDS_FROM * 10 ** exponent(currency),
     }
 
 
@@ -103,13 +104,14 @@ def _year(invoiced: dict[date, int], currency: str, today: date) -> Chart:
     """Twelve months, the running one hatched; the scale in thousands when the amounts are."""
     months = [_month(today, back) for back in range(1 - MONTHS, 1)]
     amounts = [to_decimal(max(0, invoiced.get(month, 0)), currency) for month in months]
+    scale = 1000 if max(amounts) >= THOUSANDS_FROM else 1
     bars = tuple(
-        Bar((amount,), f"{month:%B %Y}", f"{month:%b}", "partial" if month == months[-1] else "actual")
+        Bar((amount / scale,), f"{month:%B %Y}", f"{month:%b}", "partial" if month == months[-1] else "actual")
         for month, amount in zip(months, amounts, strict=True)
     )
     total = rendering.money(sum(invoiced.get(month, 0) for month in months), currency)
-    chart = Chart("months", f"Invoiced per month, net, {total} in twelve months. The table below has every number.", bars)
-    return replace(chart, axis=lambda value: f"{value:,f}")
+    sentence = f"Invoiced per month, net, {total} in twelve months. The table below has every number."
+    return Chart("months", sentence, bars, axis=lambda value: f"{value:,f}")
 
 
 def _month(today: date, offset: int) -> date:

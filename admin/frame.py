@@ -9,6 +9,8 @@ from werkzeug.local import LocalProxy
 
 from admin import blueprint
 from core import clock
+from core.analytics import work
+from core.db import db
 from core.identity import permissions
 from web.shell import NavGroup, NavItem, Shell, default_shell
 
@@ -61,9 +63,19 @@ def _shell() -> Shell:
 def _groups() -> list[NavGroup]:
     groups = []
     for title, entries in SECTIONS:
-        seen = tuple(NavItem(key, label, _address(key), icon) for key, label, icon in entries if permissions.can(g.role, NEEDS[key]))
+        seen = tuple(
+            NavItem(key, label, _address(key), icon, _count() if key == "runs" else "")
+            for key, label, icon in entries
+            if permissions.can(g.role, NEEDS[key])
+        )
         groups.append(NavGroup(seen, title))
     return [group for group in groups if group.items]
+
+
+def _count() -> str:
+    """How many drafts wait for a person."""
+    waiting = work.drafts_waiting(db.session())
+    return f"{waiting:,}" if waiting else ""
 
 
 def _address(key: str) -> str:

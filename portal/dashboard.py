@@ -24,10 +24,11 @@ from portal import blueprint
 from portal.account import billed_metrics, my_subscription, my_subscriptions, timelines_of
 from portal.attention import Problems, problems
 from portal.explorer import days
-from portal.spend import Spend, about, day_chart, spend_of
+from portal.spend import Spend, day_chart, spend_of
 from web.auth import may, requires
 from web.charts import bar_chart
 from web.downloads import csv_file
+from web.filters import about
 from web.htmx import page
 
 LOOK_BACK = timedelta(days=28)

@@ -8,8 +8,6 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup
-
 from core import rendering
 from core.analytics.days_ahead import days_ahead
 from core.analytics.spend import Forecast
@@ -18,23 +16,13 @@ from core.invoicing.preview import SoFar
 from core.invoicing.statement import Statement
 from core.invoicing.usage_cost import UsageCost
 from core.metering.queries import Freshness
-from core.money import exponent, format_decimal, to_decimal
+from core.money import to_decimal
 from core.periods import Period
 from portal.explorer import currency_symbol, days
 from web.charts import Bar, Chart
 from web.dates import begins
 
 LATE_SECONDS = 300
-ABOUT_DIGITS = 3
-
-
-def about(minor: int, currency: str) -> Markup:
-    """An estimate in whole units, three digits exact: 239460 EUR -> €2,390; the raw value stays in the markup."""
-    major = to_decimal(minor, currency)
-    step = Decimal(10) ** max(0, major.adjusted() + 1 - ABOUT_DIGITS)
-    whole = int((major / step).to_integral_value() * step)
-    text = rendering.money_parts(whole * 10 ** exponent(currency), currency)[0]
-    return Markup('<data value="{}">{}</data>').format(format_decimal(minor, currency), text)
 
 
 @dataclass(frozen=True, slots=True)

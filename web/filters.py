@@ -11,10 +11,11 @@ from flask import Flask
 from markupsafe import Markup
 
 from core import rendering
-from core.money import format_decimal
+from core.money import exponent, format_decimal, to_decimal
 
 _DATA = Markup('<data value="{}">{}</data>')
 _BIG = Markup('<data value="{}">{}<span class="cents">{}</span></data>')
+ABOUT_DIGITS = 3
 _TIME = Markup('<time datetime="{}">{}</time>')
 
 
@@ -22,7 +23,7 @@ def init_app(app: Flask) -> None:
     """Register every filter, and the globals `idempotency_key()` and `LOCALE`."""
     app.jinja_env.filters.update(rendering.FILTERS)
     app.jinja_env.filters.update(
-        amount=amount, plain_amount=plain_amount, big_amount=big_amount, number=number, day=day, moment=moment, clock=clock
+        amount=amount, about=about, plain_amount=plain_amount, big_amount=big_amount, number=number, day=day, moment=moment, clock=clock
     )
     app.jinja_env.globals["idempotency_key"] = idempotency_key
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -36,6 +37,15 @@ def amount(minor: int, currency: str, locale: str = rendering.LOCALE) -> Markup:
 def plain_amount(minor: int, currency: str, locale: str = rendering.LOCALE) -> Markup:
     """The amount without a symbol, for a column whose head names the currency."""
     return _DATA.format(format_decimal(minor, currency), rendering.plain_money(minor, currency, locale))
+
+
+def about(minor: int, currency: str) -> Markup:
+    """An estimate in whole units, three digits exact: 239460 EUR -> €2,390; the raw value stays in the markup."""
+    major = to_decimal(minor, currency)
+    step = Decimal(10) ** max(0, major.adjusted() + 1 - ABOUT_DIGITS)
+    whole = int((major / step).to_integral_value() * step)
+    text = rendering.money_parts(whole * 10 ** exponent(currency), currency)[0]
+    return _DATA.format(format_decimal(minor, currency), text)
 
 
 def big_amount(minor: int, currency: str, locale: str = rendering.LOCALE) -> Markup:

@@ -40,6 +40,13 @@ def waiting(session: Session, *, rejected_since: datetime) -> list[Work]:
     return [kind for kind in kinds if kind.count]
 
 
+def drafts_waiting(session: Session) -> int:
+    """How many drafts of subscriptions wait for a person; cheap enough for every page."""
+    waits = Invoice.held_reason.is_(None), Invoice.auto_finalize_at.is_(None), Invoice.reviewed_by.is_(None)
+    of_subscriptions = Invoice.status == InvoiceStatus.DRAFT, Invoice.subscription_id.is_not(None)
+    return session.scalar(select(func.count()).select_from(Invoice).where(*of_subscriptions, *waits)) or 0
+
+
 def _failed_payments(session: Session) -> Work:
     """Open invoices whose newest charge failed, by its reason."""
     charge = BillingTransaction

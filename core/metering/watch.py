@@ -25,6 +25,7 @@ from core.metering.models import (
 )
 from core.metering.queries import Rejection, UsageEvent, rejection
 from core.metering.sums import organizations
+from core.metering.wire import NAME_FIELDS
 
 REQUESTS_MAX = 50
 PER_REQUEST_MAX = 20
@@ -112,7 +113,16 @@ def tail(session: Session, *, organization_id: uuid.UUID | None = None, cursor: 
     top = max((row.id for row in batches), default=last_batch)
     top_rejection = max((row.id for row in refused), default=last_rejection)
     seen += [
-        Seen(row.received_at, "rejected", row.organization_id, "", None, None, _key_of(bytes(row.event)), f"{row.code}: {row.detail}")
+        Seen(
+            row.received_at,
+            "rejected",
+            row.organization_id,
+            _text_of(bytes(row.event), *NAME_FIELDS),
+            None,
+            None,
+            _text_of(bytes(row.event), "idempotency_key"),
+            row.detail,
+        )
         for row in refused
     ]
     seen.sort(key=lambda event: event.received_at, reverse=True)
@@ -153,7 +163,7 @@ def refused_with(session: Session, organization_id: uuid.UUID, key: str, *, limi
     here = func.position(literal(key.encode()).op("IN")(r.event)) > 0
     wanted = select(usage_rejections).where(r.organization_id == organization_id, here).order_by(r.id.desc()).limit(limit)
     rows = session.execute(wanted).all()
-    return [rejection(row) for row in rows if _key_of(bytes(row.event)) == key]
+    return [rejection(row) for row in rows if _text_of(bytes(row.event), "idempotency_key") == key]
 
 
 def ingestion(session: Session, *, at: datetime, minutes: int = 30) -> Ingestion:
@@ -249,11 +259,11 @@ def _cursor(given: str) -> tuple[int, int]:
     return (int(batch), int(rejection)) if ok else (0, 0)
 
 
-def _key_of(event: bytes) -> str:
-    """The idempotency key of a refused event, "" when it cannot be read."""
+def _text_of(event: bytes, *names: str) -> str:
+    """The first of these fields that is a text in the refused event, "" when there is none or it cannot be read."""
     try:
         decoded = msgspec.json.decode(event)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    key = decoded.get("idempotency_key", "") if isinstance(decoded, dict) else ""
-    return key if isinstance(key, str) else ""
+    values = [decoded.get(name) for name in names] if isinstance(decoded, dict) else []
+    return next((value for value in values if isinstance(value, str)), "")
