@@ -21,7 +21,7 @@ from core.metering import watch
 from web.auth import requires
 from web.htmx import page
 
-TAIL_SHOWN = 200
+TAIL_SHOWN = 50
 LOOK_BACK = timedelta(days=35)
 LOOK_FURTHER = timedelta(days=400)
 SINCE = (("1", "Last hour"), ("24", "Last 24 hours"), ("168", "Last 7 days"))
