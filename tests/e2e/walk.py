@@ -49,7 +49,9 @@ def crawl(sites: Sites, http: APIRequestContext, start: list[str]) -> tuple[dict
             continue
         found.setdefault(endpoint, []).append(address)
         answer = http.get(address)
-        if answer.status != 200:
+        if answer.status == 204:  # a live part with nothing new to say is no page
+            found[endpoint].remove(address)
+        elif answer.status != 200:
             broken.append(f"{address}: {answer.status}")
         elif "text/html" in answer.headers["content-type"]:
             waiting += [urljoin(address, unescape(link)) for link in LINK.findall(answer.text())]
