@@ -27,6 +27,13 @@ from web.htmx import page
 MONTHS = 12
 THOUSANDS_FROM = 10_000
 DAY = timedelta(days=1)
+DRAFTS = {
+    "start": "first charges",
+    "period": "renewals",
+    "change": "plan changes",
+    "termination": "final invoices",
+    "manual": "written by hand",
+}
 AGE_FILLS = ("f-mut", "f-c1 f-soft", "f-c1", "f-bad f-softer", "f-bad")
 QUEUE: dict[str, tuple[str, str, str, str, str, dict[str, Any]]] = {
     "failed_payments": ("bad", "Failed payments", "payments.view", "Open payments", "admin.payments", {"status": "failed"}),
@@ -62,8 +69,22 @@ def _queue(now: datetime) -> list[dict[str, Any]]:
     rows = []
     for key, (tone, title, needed, label, endpoint, values) in QUEUE.items():
         if key in found and permissions.can(g.role, needed):
-            rows.append({"work": found[key], "tone": tone, "title": title, "label": label, "href": url_for(endpoint, **values)})
+            rows.append(
+                {
+                    "work": found[key],
+                    "tone": tone,
+                    "title": title,
+                    "parts": _parts(found[key]),
+                    "label": label,
+                    "href": url_for(endpoint, **values),
+                }
+            )
     return rows
+
+
+def _parts(kind: Work) -> list[tuple[str, int]]:
+    """What it is made of, the most first, in words."""
+    return [(DRAFTS.get(name, name) if kind.key in ("drafts", "held") else name, count) for name, count in kind.parts[:4]]
 
 
 def _billing(now: datetime) -> dict[str, Any]:

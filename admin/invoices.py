@@ -11,11 +11,11 @@ from flask import g, make_response, request, url_for
 from werkzeug.wrappers import Response
 
 from admin import blueprint
-from core import audit, clock
+from core import audit, clock, rendering
 from core.db import db, transaction
 from core.errors import BillingError, FieldError, Invalid, NotFound
 from core.identity.queries import as_uuid
-from core.invoicing import draft, finalize, queries, review, statements, void
+from core.invoicing import draft, finalize, listing, queries, review, statements, void
 from core.invoicing.models import InvoiceStatus
 from core.money import exponent, parse_decimal
 from core.notifications import queries as notifications
@@ -184,6 +184,7 @@ def _show(invoice_id: UUID, error: BillingError | None = None) -> Response:
         context: dict[str, Any] = {
             "invoice": found,
             "owner": owner,
+            "overdue": listing.is_overdue(found, on=rendering.local_day(clock.now(owner), owner.timezone)),
             "statement_view": statements.of_invoice(found, caption="Statement"),
             "before": before,
             "before_view": statements.of_invoice(before, caption=f"Before: {before.invoice_number}") if before else None,

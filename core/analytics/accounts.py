@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, raiseload
 
 from core.db import among
@@ -104,7 +105,7 @@ def _plans(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, tupl
     rows = session.scalars(
         select(Subscription)
         .where(among(Subscription.organization_id, ids))
-        .distinct(Subscription.organization_id)
+        .ext(distinct_on(Subscription.organization_id))
         .order_by(Subscription.organization_id, Subscription.status == SubscriptionStatus.CANCELED, Subscription.id.desc())
         .options(raiseload(Subscription.terms))
     )

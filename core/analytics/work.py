@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from core.invoicing.models import Invoice, InvoiceStatus, RunError
@@ -54,7 +55,7 @@ def _failed_payments(session: Session) -> Work:
         select(charge.invoice_id, charge.status, charge.failure_reason, charge.created_at, Invoice.currency, Invoice.amount_due_minor)
         .join(Invoice, Invoice.id == charge.invoice_id)
         .where(Invoice.status == InvoiceStatus.OPEN, charge.type == TransactionType.CHARGE)
-        .distinct(charge.invoice_id)
+        .ext(distinct_on(charge.invoice_id))
         .order_by(charge.invoice_id, charge.id.desc())
         .subquery()
     )

@@ -1,0 +1,101 @@
+"""Subscriptions in the finance site: the list, one of them, and what may be done with it, each with its reason."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from core import audit
+from core.identity.models import OperatorRole
+from core.invoicing import queries as invoicing
+from core.subscriptions import queries
+from core.subscriptions.models import SubscriptionStatus
+from tests.admin.conftest import Count, Enter
+from tests.factories import make_organization, make_plan, make_subscription
+from tests.portal.story import Story
+
+REASON = "Asked for by Lena on the phone"
+
+
+def test_the_list_narrows_by_status(client: FlaskClient, enter: Enter, quillmark: Story) -> None:
+    enter()
+    assert "Quillmark GmbH" in client.get("/admin/subscriptions?status=active").text
+    assert "Quillmark GmbH" not in client.get("/admin/subscriptions?status=paused").text
+
+
+def test_one_shows_its_terms_and_invoices(client: FlaskClient, enter: Enter, quillmark: Story) -> None:
+    enter(OperatorRole.SUPPORT)
+    shown = client.get(f"/admin/subscriptions/{quillmark.subscription.id}").text
+    assert "Build, version 1" in shown
+    assert "INV-2026-0003" in shown
+    assert "Cancel the subscription" not in shown
+
+
+def test_cancelling_needs_a_reason_and_can_be_taken_back(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+    token = enter(OperatorRole.BILLING_OPS)
+    address = f"/admin/subscriptions/{quillmark.subscription.id}"
+    refused = client.post(f"{address}/cancellation", data={"csrf_token": token, "idempotency_key": "cancel-it-0", "reason": "no"})
+    assert refused.status_code == 422
+    assert "at least" in refused.text.lower()
+    form = {"csrf_token": token, "idempotency_key": "cancel-it-1", "reason": REASON, "when": "period_end"}
+    assert client.post(f"{address}/cancellation", data=form).status_code == 303
+    assert "Ends on" in client.get(address).text
+    [fact] = [row for row in audit.search(session, audit.Search(text="subscription.cancel"))]
+    assert fact.reason == REASON
+    assert client.post(f"{address}/cancellation/undo", data={"csrf_token": token, "idempotency_key": "keep-it-1"}).status_code == 303
+    assert "Ends on" not in client.get(address).text
+
+
+def test_pausing_and_resuming(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+    token = enter()
+    address = f"/admin/subscriptions/{quillmark.subscription.id}"
+    client.post(f"{address}/pause", data={"csrf_token": token, "idempotency_key": "pause-it-1", "reason": REASON})
+    assert queries.subscription(session, quillmark.organization.id, quillmark.subscription.id).status == SubscriptionStatus.PAUSED
+    client.post(f"{address}/resumption", data={"csrf_token": token, "idempotency_key": "resume-it-1"})
+    assert queries.subscription(session, quillmark.organization.id, quillmark.subscription.id).status == SubscriptionStatus.ACTIVE
+
+
+def test_a_plan_is_changed_by_the_customers_own_quote(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+    token = enter()
+    address = f"/admin/subscriptions/{quillmark.subscription.id}/change"
+    quoted = client.post(address, data={"csrf_token": token, "plan": "scale", "when": "now", "quantity": "1"})
+    assert quoted.status_code == 303
+    assert "Due now" in client.get(quoted.location).text
+    refused = client.post(quoted.location, data={"csrf_token": token, "idempotency_key": "confirm-0", "reason": "x"})
+    assert refused.status_code == 422
+    form = {"csrf_token": token, "idempotency_key": "confirm-1", "reason": REASON}
+    assert client.post(quoted.location, data=form).status_code == 303
+    assert client.post(quoted.location, data=form).status_code == 303
+    found = queries.subscription(session, quillmark.organization.id, quillmark.subscription.id)
+    assert found.plan.code == "scale"
+    changes = [row for row in invoicing.invoices(session, quillmark.organization.id) if row.reason == "change"]
+    assert len(changes) == 1
+    assert REASON in {row.reason for row in audit.search(session, audit.Search(text="plan_change."))}
+
+
+def test_a_quote_of_another_subscription_is_not_found(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+    other = make_subscription(session, make_organization(session), make_plan(session))
+    token = enter()
+    quoted = client.post(
+        f"/admin/subscriptions/{quillmark.subscription.id}/change", data={"csrf_token": token, "plan": "scale", "when": "period_end"}
+    )
+    assert client.get(quoted.location.replace(str(quillmark.subscription.id), str(other.id))).status_code == 404
+
+
+def test_support_changes_nothing(client: FlaskClient, enter: Enter, quillmark: Story) -> None:
+    token = enter(OperatorRole.SUPPORT)
+    address = f"/admin/subscriptions/{quillmark.subscription.id}"
+    for what in ("cancellation", "cancellation/undo", "pause", "resumption", "scheduled-change/undo", "change"):
+        assert client.post(f"{address}/{what}", data={"csrf_token": token, "idempotency_key": "never-happens"}).status_code == 403
+
+
+def test_the_list_takes_as_many_statements_for_many_rows(session: Session, enter: Enter, statements: Count) -> None:
+    version = make_plan(session, base_price=str(Decimal("10.00")))
+    make_subscription(session, make_organization(session), version)
+    enter()
+    few = statements("/admin/subscriptions")
+    for _ in range(12):
+        make_subscription(session, make_organization(session), version)
+    assert statements("/admin/subscriptions") == few
