@@ -14,7 +14,7 @@ from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.identity.queries import as_uuid
-from core.invoicing import listing, queries, statements
+from core.invoicing import listing, queries, statements, wording
 from core.invoicing.models import Invoice, InvoiceLine
 from core.invoicing.statements import Line
 from core.invoicing.usage_cost import line_days
@@ -254,7 +254,11 @@ def _show(
 def _shares(line: InvoiceLine) -> list[tuple[str, datetime, datetime]]:
     """The parts of a cycle the line is for, when it is not for the whole: (fraction, from, to)."""
     parts = [part for part in line.detail.get("parts", ()) if part["fraction"] != "1"]
-    return [(part["fraction"], *map(datetime.fromisoformat, window)) for part in parts for window in part["windows"]]
+    return [
+        (wording.part_of_cycle(part["fraction"]), datetime.fromisoformat(begins), datetime.fromisoformat(ends))
+        for part in parts
+        for begins, ends in part["windows"]
+    ]
 
 
 def _href(found: Invoice, line: Line) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from core import rendering
@@ -13,6 +14,8 @@ from core.money import format_decimal, to_decimal
 from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, RuleError, Stairstep, Tier, Volume, parse_model
 
 TIERED = (Graduated, Volume, Stairstep)
+READABLE_DENOMINATOR_MAX = 400
+"""Days of a year and less: such a fraction is read more easily than a percentage."""
 
 
 def model(detail: Mapping[str, Any]) -> PriceModel | None:
@@ -75,7 +78,7 @@ def formula(detail: Mapping[str, Any], unit: str, currency: str, locale: str) ->
         return str(detail.get("formula", ""))
     part, found = parts[0], model(detail)
     amount = rendering.quantity(Decimal(part["amount"]), locale=locale)
-    fraction = "" if part["fraction"] == "1" else f" × {part['fraction']} of the period"
+    fraction = "" if part["fraction"] == "1" else f" × {part_of_cycle(part['fraction'])} of the period"
     measured = rendering.quantity(Decimal(part["quantity"]), unit, locale)
     match found:
         case Flat():
@@ -112,11 +115,19 @@ def service(detail: Mapping[str, Any], start: datetime, end: datetime, timezone:
     """The service period of a recurring price; of a part of a cycle also which part: "16–30 Jun 2026, 1/2 of 1–30 Jun 2026"."""
     text = rendering.period(start, end, timezone, locale)
     parts = detail.get("parts") or []
-    shares = [part["fraction"] for part in parts]
+    shares = [part_of_cycle(part["fraction"]) for part in parts]
     if not parts or set(shares) == {"1"}:
         return text
     cycle = [datetime.fromisoformat(instant) for instant in detail["cycle"]]
     return f"{text}, {' + '.join(shares)} of {rendering.period(cycle[0], cycle[1], timezone, locale)}"
+
+
+def part_of_cycle(fraction: str) -> str:
+    """A fraction of a cycle as people read it: "1/2", "14/30"; one of seconds as a percentage (the detail keeps it exact)."""
+    exact = Fraction(fraction)
+    if exact.denominator <= READABLE_DENOMINATOR_MAX:
+        return fraction
+    return f"{Decimal(exact.numerator * 100) / exact.denominator:.4f} %"
 
 
 def amount_text(minor: int, currency: str) -> str:
