@@ -153,7 +153,7 @@ class Standing:
             known.append((invoice.voided_at, "Taken back", "Nothing is owed", ""))
         done = [
             {"title": title, "detail": f"{rendering.datetime_tz(at, self.zone)}{'. ' + detail if detail else ''}", "tone": tone}
-            for at, title, detail, tone in reversed(sorted(known, key=lambda item: item[0]))
+            for at, title, detail, tone in sorted(reversed(known), key=lambda item: item[0], reverse=True)
         ]
         if invoice.next_collect_at is not None and self.payable and self.default is not None:
             detail = f"{rendering.datetime_tz(max(invoice.next_collect_at, self.now), self.zone)}, {method_name(self.default)}"
