@@ -151,9 +151,10 @@ class Standing:
         known += [(row.settled_at or row.created_at, *self._event(row)) for row in self.transactions]
         if invoice.voided_at:
             known.append((invoice.voided_at, "Taken back", "Nothing is owed", ""))
+        newest = sorted(range(len(known)), key=lambda i: (known[i][0], i), reverse=True)
         done = [
             {"title": title, "detail": f"{rendering.datetime_tz(at, self.zone)}{'. ' + detail if detail else ''}", "tone": tone}
-            for at, title, detail, tone in sorted(reversed(known), key=lambda item: item[0], reverse=True)
+            for at, title, detail, tone in (known[i] for i in newest)
         ]
         if invoice.next_collect_at is not None and self.payable and self.default is not None:
             detail = f"{rendering.datetime_tz(max(invoice.next_collect_at, self.now), self.zone)}, {method_name(self.default)}"
