@@ -103,7 +103,7 @@ def summary(
     elif sums.open_minor:
         said.append(f"{rendering.money(sums.open_minor, currency)} open, not due yet.")
     strong = next((foot for foot in statement.foot if foot.strong), None) if statement else None
-    if strong is not None and strong.compare_minor:
+    if strong is not None and strong.compare_minor and strong.amount_minor != strong.compare_minor:
         said.append(f"Spend so far {rendering.change(strong.amount_minor, strong.compare_minor)} than on the same days of the last period.")
     return " ".join(said) or "Nothing has been billed yet."
 

@@ -46,7 +46,7 @@ FIX = "Correct what is named and send the events again with the same idempotency
 def events() -> Response:
     """What comes in, newest first, with the numbers of the last minute."""
     account, wanted = _account(request.args.get("account", ""))
-    tail = watch.tail(db.session(), organization_id=account.id if account else None, limit=TAIL_SHOWN)
+    tail = watch.seen(db.session(), organization_id=account.id if account else None, limit=TAIL_SHOWN)
     return page("admin/events/index.html", current="events", account=account, wanted=wanted, **_rows(tail), **_numbers())
 
 
@@ -56,7 +56,7 @@ def events_tail() -> Response:
     """The rows behind the cursor, to be put above the others; 204 when nothing came."""
     account, wanted = _account(request.args.get("account", ""))
     cursor = request.args.get("after", "")
-    tail = watch.tail(db.session(), organization_id=account.id if account else None, cursor=cursor, limit=TAIL_SHOWN)
+    tail = watch.seen(db.session(), organization_id=account.id if account else None, cursor=cursor, limit=TAIL_SHOWN)
     if tail.cursor == cursor:
         return make_response("", 204)
     return page(
@@ -127,7 +127,7 @@ def event(account_id: UUID) -> Response:
 
 
 def _rows(tail: watch.Tail) -> dict[str, Any]:
-    return {"tail": tail, "names": _names(seen.organization_id for seen in tail.events)}
+    return {"tail": tail, "names": _names(one.organization_id for one in tail.events)}
 
 
 def _names(ids: Any) -> dict[UUID, str]:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.analytics.forecast import WINDOW_DAYS, Estimate, estimate
-from core.metering import queries as metering
 from core.metering.models import Aggregation, Metric
+from core.metering.reading import Measured, Question, ask, quantity
+from core.metering.sums import Window
 from core.periods import Period, local_date, midnight
 from core.pricing.terms import Kind, Segment, Term
 from core.pricing.timeline import current_cycle, open_segments, owed
 from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
+from core.subscriptions.models import Subscription
 
 ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 BACK_TESTED_PERIODS = 3
 Usage = dict[tuple[str, datetime, datetime], Decimal]
+Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,62 +44,87 @@ def forecast(session: Session, organization_id: uuid.UUID, subscription_id: uuid
 
     Maxima, latest values and distinct counts are kept at what they are now: the days do not add up to them.
     """
+    return ask(session, question(session, organization_id, subscription_id, as_of=as_of))
+
+
+def question(session: Session, organization_id: uuid.UUID, subscription_id: uuid.UUID, *, as_of: datetime) -> Question[Forecast | None]:
+    """`forecast`, to be read together with other questions."""
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
-    terms = timeline.load(session, [subscription_id])[subscription_id]
+    terms = timeline.terms(timeline.spans(subscription))
     period = current_cycle(terms, as_of=as_of)
     segments = open_segments(terms, as_of=as_of)
     if period is None or not segments:
-        return None
+        return Question(frozenset(), lambda _: None)
     used = [segment for segment in segments if segment.rule.kind is Kind.USAGE and segment.rule.metric_id is not None]
     zone = next(term.anchor.timezone for term in terms if term.id == segments[0].term_id)
-    closed = _closed(terms, period, zone)
-    estimates = _estimates(session, organization_id, used, period, closed, zone, as_of)
-    closed_parts = _closed_parts(session, organization_id, used, as_of)
-    amounts = [
-        sum(entry.minor for entry in owed(segments, usage, subscription.currency).values())
-        for usage in (_usage(used, estimates, closed_parts, pick) for pick in ("expected", "low", "high"))
-    ]
-    early = any(entry.early for entry in estimates.values())
-    return Forecast(period, subscription.currency, amounts[0], min(amounts), max(amounts), early)
+    metrics = _metrics(subscription, used)
+    days = _Days.of(period, _closed(terms, period, zone), zone, as_of)
+    ended = _ended(organization_id, used, as_of)
+    windows = {Window(organization_id, metric_id, *span) for metric_id in metrics for span in days.asked}
+
+    def answer(measured: Measured) -> Forecast:
+        estimates = {
+            str(metric.id): days.estimate(
+                metric, {span: quantity(measured, Window(organization_id, metric.id, *span)) for span in days.asked}
+            )
+            for metric in metrics.values()
+        }
+        closed_parts = {(str(window.metric_id), window.start, window.end): quantity(measured, window) for window in ended}
+        amounts = [
+            sum(entry.minor for entry in owed(segments, usage, subscription.currency).values())
+            for usage in (_usage(used, estimates, closed_parts, pick) for pick in ("expected", "low", "high"))
+        ]
+        early = any(entry.early for entry in estimates.values())
+        return Forecast(period, subscription.currency, amounts[0], min(amounts), max(amounts), early)
+
+    return Question(frozenset(windows | ended), answer)
 
 
-def _estimates(
-    session: Session,
-    organization_id: uuid.UUID,
-    used: Sequence[Segment],
-    period: Period,
-    closed: Sequence[tuple[date, date]],
-    zone: str,
-    as_of: datetime,
-) -> dict[str, Estimate]:
-    """The quantity of each metric at the end of the period, by metric id; usage is read once."""
-    metric_ids = {uuid.UUID(segment.rule.metric_id) for segment in used if segment.rule.metric_id}
-    aggregations = dict(session.execute(select(Metric.id, Metric.aggregation).where(Metric.id.in_(metric_ids))).all())
-    today, first = local_date(as_of, zone), local_date(period.start, zone)
-    last = local_date(period.end - timedelta(microseconds=1), zone)
-    begin = min([first, today - timedelta(days=WINDOW_DAYS), *(start - timedelta(days=WINDOW_DAYS) for start, _ in closed)])
-    days = [begin + timedelta(days=offset) for offset in range((today - begin).days + 1)]
-    spans = {day: (midnight(day, zone), min(midnight(day + timedelta(days=1), zone), as_of)) for day in days}
-    asked = {(organization_id, metric_id, *span) for metric_id in metric_ids for span in spans.values() if span[0] < span[1]}
-    asked |= {(organization_id, metric_id, period.start, as_of) for metric_id in metric_ids}
-    sums = metering.usage_sums(session, asked)
-    found = {}
-    for metric_id in metric_ids:
-        now = sums[organization_id, metric_id, period.start, as_of]
-        if aggregations.get(metric_id) in ADDITIVE:
-            daily = {day: sums.get((organization_id, metric_id, *span), Decimal(0)) for day, span in spans.items()}
-            found[str(metric_id)] = estimate(daily, first=first, last=last, today=today, closed=closed)
-        else:
-            found[str(metric_id)] = Estimate(now, now, now, early=False)
-    return found
+def _metrics(subscription: Subscription, used: Sequence[Segment]) -> dict[uuid.UUID, Metric]:
+    """The metrics of the segments, by id."""
+    wanted = {segment.rule.metric_id for segment in used}
+    known = (rule.metric for term in subscription.terms for rule in term.plan_version.rules)
+    return {metric.id: metric for metric in known if metric is not None and str(metric.id) in wanted}
 
 
-def _closed_parts(session: Session, organization_id: uuid.UUID, used: Sequence[Segment], as_of: datetime) -> Usage:
-    """Usage of the windows of this cycle that a change of plan has closed: it is known."""
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The local days a forecast looks at, each with its span until now, and the span of the running period so far."""
+
+    first: date
+    last: date
+    today: date
+    closed: Sequence[tuple[date, date]]
+    spans: Mapping[date, Span]
+    so_far: Span
+
+    @classmethod
+    def of(cls, period: Period, closed: Sequence[tuple[date, date]], zone: str, as_of: datetime) -> _Days:
+        today, first = local_date(as_of, zone), local_date(period.start, zone)
+        last = local_date(period.end - timedelta(microseconds=1), zone)
+        begin = min([first, today - timedelta(days=WINDOW_DAYS), *(start - timedelta(days=WINDOW_DAYS) for start, _ in closed)])
+        days = [begin + timedelta(days=offset) for offset in range((today - begin).days + 1)]
+        spans = {day: (midnight(day, zone), min(midnight(day + timedelta(days=1), zone), as_of)) for day in days}
+        return cls(first, last, today, closed, spans, (period.start, as_of))
+
+    @property
+    def asked(self) -> set[Span]:
+        """The spans to read of each metric."""
+        return {self.so_far, *(span for span in self.spans.values() if span[0] < span[1])}
+
+    def estimate(self, metric: Metric, usage: Mapping[Span, Decimal]) -> Estimate:
+        """The quantity of a metric at the end of the period."""
+        if metric.aggregation not in ADDITIVE:
+            now = usage[self.so_far]
+            return Estimate(now, now, now, early=False)
+        daily = {day: usage.get(span, Decimal(0)) for day, span in self.spans.items()}
+        return estimate(daily, first=self.first, last=self.last, today=self.today, closed=self.closed)
+
+
+def _ended(organization_id: uuid.UUID, used: Sequence[Segment], as_of: datetime) -> set[Window]:
+    """The windows of this cycle that a change of plan has closed: their usage is known."""
     parts = [segment for segment in used if segment.window.end < as_of]
-    asked = {(organization_id, uuid.UUID(s.rule.metric_id), s.window.start, s.window.end) for s in parts if s.rule.metric_id}
-    sums = metering.usage_sums(session, asked) if asked else {}
-    return {(str(metric_id), start, end): sums[organization, metric_id, start, end] for organization, metric_id, start, end in asked}
+    return {Window(organization_id, uuid.UUID(s.rule.metric_id), s.window.start, s.window.end) for s in parts if s.rule.metric_id}
 
 
 def _usage(used: Sequence[Segment], estimates: dict[str, Estimate], closed_parts: Usage, pick: str) -> Usage:

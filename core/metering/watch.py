@@ -13,23 +13,18 @@ import msgspec
 from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 
-from core.metering import columns
-from core.metering.instants import instant
+from core.metering import tail
 from core.metering.meters import canonical, feeds, group_of, meter, properties, value_of
 from core.metering.models import (
     Metric,
     usage_batch_results,
     usage_batches,
-    usage_event_names,
     usage_rejections,
 )
 from core.metering.queries import Rejection, UsageEvent, rejection
-from core.metering.sums import organizations
 from core.metering.wire import NAME_FIELDS
 
-REQUESTS_MAX = 50
-PER_REQUEST_MAX = 20
-"""Events of one request that are shown; the rest is only counted."""
+REFUSED_MAX = 50
 LOOK_BACK_BATCHES = 200_000
 MINUTE = timedelta(minutes=1)
 
@@ -42,7 +37,6 @@ class Seen:
     status: str
     organization_id: uuid.UUID | None
     event_name: str
-    timestamp: datetime | None
     quantity: Decimal | None
     idempotency_key: str
     detail: str = ""
@@ -50,11 +44,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What came in behind a cursor, newest first; `more` events of the requests shown are left out."""
+    """What came in behind a cursor, newest first, and the next cursor."""
 
     events: tuple[Seen, ...]
     cursor: str
-    more: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +92,31 @@ class Fed:
     why: str
 
 
-def tail(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
-    """Events of the newest requests behind `cursor`, read from the log itself: those that are not counted yet are there too.
+def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
+    """Events of the newest requests behind `cursor`, those that are not counted yet and those refused too.
 
     For looking, not for accounting: of two requests at the same moment, the one that commits last may fall behind the cursor.
     """
     last_batch, last_rejection = _cursor(cursor)
-    batches = _batches(session, organization_id, last_batch)
+    accepted = tail.newest(session, organization_id, after_batch=last_batch, limit=limit)
     refused = _refused(session, organization_id, last_rejection, limit)
-    seen, more = _accepted(session, batches)
-    if organization_id is not None:
-        seen = [event for event in seen if event.organization_id == organization_id]
-    top = max((row.id for row in batches), default=last_batch)
-    top_rejection = max((row.id for row in refused), default=last_rejection)
-    seen += [
+    found = [Seen(row.received_at, row.status, row.organization_id, row.event_name, row.quantity, row.idempotency_key) for row in accepted]
+    found += [
         Seen(
             row.received_at,
             "rejected",
             row.organization_id,
             _text_of(bytes(row.event), *NAME_FIELDS),
             None,
-            None,
             _text_of(bytes(row.event), "idempotency_key"),
             row.detail,
         )
         for row in refused
     ]
-    seen.sort(key=lambda event: event.received_at, reverse=True)
-    return Tail(tuple(seen[:limit]), f"{top}.{top_rejection}", more)
+    found.sort(key=lambda event: event.received_at, reverse=True)
+    batch = max((int(row.id.partition("-")[0]) for row in accepted), default=last_batch)
+    rejection_id = max((row.id for row in refused), default=last_rejection)
+    return Tail(tuple(found[:limit]), f"{batch}.{rejection_id}")
 
 
 def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | None = None) -> list[Group]:
@@ -200,57 +190,10 @@ def fed(session: Session, event: UsageEvent) -> list[Fed]:
     return found
 
 
-def _batches(session: Session, organization_id: uuid.UUID | None, behind: int) -> Sequence[Any]:
-    b, result = usage_batches.c, usage_batch_results.c
-    wanted = (
-        select(b.id, b.received_at, b.organization_id, b.payload, result.duplicates, result.conflicts, result.counted)
-        .outerjoin(usage_batch_results, result.batch_id == b.id)
-        .where(b.id > behind, b.accepted > 0)
-        .order_by(b.id.desc())
-        .limit(REQUESTS_MAX)
-    )
-    if organization_id is not None:
-        wanted = wanted.where((b.organization_id == organization_id) | b.organization_id.is_(None))
-    return session.execute(wanted).all()
-
-
 def _refused(session: Session, organization_id: uuid.UUID | None, behind: int, limit: int) -> Sequence[Any]:
     r = usage_rejections.c
-    wanted = select(usage_rejections).where(r.id > behind).order_by(r.id.desc()).limit(min(limit, REQUESTS_MAX))
+    wanted = select(usage_rejections).where(r.id > behind).order_by(r.id.desc()).limit(min(limit, REFUSED_MAX))
     return session.execute(wanted.where(r.organization_id == organization_id) if organization_id else wanted).all()
-
-
-def _accepted(session: Session, batches: Sequence[Any]) -> tuple[list[Seen], int]:
-    """The first events of each request, by what became of them, and how many are left out."""
-    unpacked = [(row, columns.unpack(bytes(row.payload))) for row in batches]
-    shown = [(row, found, place) for row, found in unpacked for place in range(min(len(found), PER_REQUEST_MAX))]
-    numbers = {int(found.organizations[place]) for _, found, place in shown}
-    events = {int(found.events[place]) for _, found, place in shown}
-    names = usage_event_names.c
-    accounts = session.execute(select(organizations.c.number, organizations.c.id).where(organizations.c.number.in_(numbers)))
-    owner = {row[0]: row[1] for row in accounts}
-    named = {row[0]: row[1] for row in session.execute(select(names.number, names.name).where(names.number.in_(events)))}
-    seen = [
-        Seen(
-            row.received_at,
-            _status(row, int(found.positions[place])),
-            owner.get(int(found.organizations[place])),
-            named.get(int(found.events[place]), ""),
-            instant(int(found.timestamps[place])),
-            columns.quantity(int(found.wholes[place]), int(found.fractions[place])),
-            found.keys[place].decode("utf-8", "replace"),
-        )
-        for row, found, place in shown
-    ]
-    return seen, sum(len(found) for _, found in unpacked) - len(shown)
-
-
-def _status(row: Any, position: int) -> str:
-    if row.counted is None:
-        return "pending"
-    if position in (row.duplicates or ()):
-        return "duplicate"
-    return "conflict" if position in (row.conflicts or ()) else "counted"
 
 
 def _cursor(given: str) -> tuple[int, int]:

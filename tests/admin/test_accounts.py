@@ -150,7 +150,10 @@ def test_a_key_is_shown_once(client: FlaskClient, enter: Enter, quillmark: Story
     assert secret[0] not in shown
 
 
-@pytest.mark.parametrize("address", ["", "/subscriptions/new", "/invoices/new", "/keys/new", "/event?key=x", "/usage", "/mails", "/timeline"])
+PAGES = ("", "/subscriptions/new", "/invoices/new", "/keys/new", "/event?key=x", "/usage", "/mails", "/timeline")
+
+
+@pytest.mark.parametrize("address", PAGES)
 def test_strangers_find_nothing(client: FlaskClient, session: Session, enter: Enter, quillmark: Story, address: str) -> None:
     path = f"/admin/accounts/{quillmark.organization.id}{address}"
     sign_in(client, session, make_member(session, quillmark.organization), quillmark.organization)

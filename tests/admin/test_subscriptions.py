@@ -42,7 +42,7 @@ def test_cancelling_needs_a_reason_and_can_be_taken_back(client: FlaskClient, se
     form = {"csrf_token": token, "idempotency_key": "cancel-it-1", "reason": REASON, "when": "period_end"}
     assert client.post(f"{address}/cancellation", data=form).status_code == 303
     assert "Ends on" in client.get(address).text
-    [fact] = [row for row in audit.search(session, audit.Search(text="subscription.cancel"))]
+    [fact] = audit.search(session, audit.Search(text="subscription.cancel"))
     assert fact.reason == REASON
     assert client.post(f"{address}/cancellation/undo", data={"csrf_token": token, "idempotency_key": "keep-it-1"}).status_code == 303
     assert "Ends on" not in client.get(address).text
