@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from core.errors import FieldError, Invalid
 from core.metering.meters import Usage, add
 from core.metering.models import Aggregation, Metric
-from core.metering.sums import Window, measure
+from core.metering.reading import Measured, Question, ask
+from core.metering.sums import Window
 
 GRANULARITIES = ("hour", "day", "week", "month")
 BUCKETS_MAX = 2_500
@@ -63,20 +64,57 @@ def summary(
     `granularity` hour, day, week or month cuts the range at local times of `timezone`; None gives totals only. `group_by` and the
     names in `filters` must be dimensions of the metric (its group_by); metrics without them are left out. Raises Invalid.
     """
-    _check(start, end, granularity)
+    metrics = metrics_named(session, metric_codes)
+    return ask(
+        session,
+        summarized(
+            metrics,
+            organization_id,
+            start=start,
+            end=end,
+            timezone=timezone,
+            granularity=granularity,
+            group_by=group_by,
+            filters=filters,
+        ),
+    )
+
+
+def metrics_named(session: Session, metric_codes: Sequence[str] | None) -> list[Metric]:
+    """The metrics with these codes (None: all that are in use), in order of code. Raises Invalid for an unknown one."""
     query = select(Metric).where(Metric.archived_at.is_(None)).order_by(Metric.code)
     metrics = list(session.scalars(query.where(Metric.code.in_(metric_codes)) if metric_codes is not None else query))
     missing = sorted(set(metric_codes or ()) - {metric.code for metric in metrics})
     if missing:
         raise Invalid("There is no such metric.", errors=tuple(FieldError("/metric_name", f"Unknown metric {code}.") for code in missing))
+    return metrics
+
+
+def summarized(
+    metrics: Sequence[Metric],
+    organization_id: uuid.UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    timezone: str = "UTC",
+    granularity: str | None = None,
+    group_by: str | None = None,
+    filters: Mapping[str, Sequence[str]] | None = None,
+) -> Question[list[MetricSummary]]:
+    """`summary` of loaded metrics, to be read together with other questions. Raises Invalid."""
+    _check(start, end, granularity)
     dimensions = {*(filters or {}), *([group_by] if group_by else [])}
     metrics = [metric for metric in metrics if dimensions <= set(metric.group_by)]
     spans = [(start, end), *(cut(start, end, granularity, timezone) if granularity else ())]
     if len(spans) * max(1, len(metrics)) > BUCKETS_MAX * 4 or len(spans) > BUCKETS_MAX:
         raise Invalid("The range has too many buckets.", errors=(FieldError("/granularity", "Choose a coarser granularity."),))
-    windows = [Window(organization_id, metric.id, since, until) for metric in metrics for since, until in spans]
-    answers = iter(measure(session, windows, by_group=bool(dimensions)))
-    return [_one(metric, spans, [next(answers) for _ in spans], group_by, filters or {}) for metric in metrics]
+    by = bool(dimensions)
+    asked = {metric.id: [Window(organization_id, metric.id, since, until, by) for since, until in spans] for metric in metrics}
+
+    def answer(measured: Measured) -> list[MetricSummary]:
+        return [_one(metric, spans, [measured[window] for window in asked[metric.id]], group_by, filters or {}) for metric in metrics]
+
+    return Question(frozenset(window for windows in asked.values() for window in windows), answer)
 
 
 def cut(start: datetime, end: datetime, granularity: str, timezone: str) -> Iterator[tuple[datetime, datetime]]:

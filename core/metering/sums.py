@@ -9,10 +9,9 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, column, select, table, text
 from sqlalchemy.orm import Session
@@ -50,18 +49,17 @@ EVENTS = f"""SELECT i, e."timestamp", e.batch_id, e.position, e.quantity, e.prop
   FROM {ASKED} JOIN usage_events e ON {IN_EVENTS}"""  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One metric's usage by one organization from `start` up to, not including, `end`."""
+class Window(NamedTuple):
+    """One metric's usage by one organization from `start` up to, not including, `end`; `by_group`: a sum for each group key."""
 
     organization_id: uuid.UUID
     metric_id: uuid.UUID
     start: datetime
     end: datetime
+    by_group: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """A resolved window, or a part of one: `i` is the window's place in the question."""
 
     i: int
@@ -70,22 +68,23 @@ class _Span:
     event: int
     start: datetime
     end: datetime
+    by_group: bool
 
 
 Measured = dict[int, dict[str, Usage]]
 
 
-def measure(session: Session, windows: Sequence[Window], *, by_group: bool = False) -> list[dict[str, Usage]]:
+def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Usage]]:
     """For each window its usage by group key (only "" unless `by_group`); a window without events has an empty dict."""
     spans = _resolve(session, windows)
     found: Measured = defaultdict(dict)
-    whole = [_Span(s.i, s.organization, s.meter, s.event, hour_ceiling(s.start), hour_floor(s.end)) for s in spans]
-    _add(found, spans, _whole_hours(session, [span for span in whole if span.start < span.end], by_group))
+    whole = [span._replace(start=hour_ceiling(span.start), end=hour_floor(span.end)) for span in spans]
+    _add(found, spans, _whole_hours(session, [span for span in whole if span.start < span.end]))
     cut = list(_edges(spans))
-    ragged = _add_uncut_edges(session, found, cut, by_group) if cut else []
-    _add(found, spans, _from_events(session, ragged, by_group))
+    ragged = _add_uncut_edges(session, found, cut) if cut else []
+    _add(found, spans, _from_events(session, ragged))
     unique = [span for span in spans if span.meter.aggregation == Aggregation.UNIQUE_COUNT and not _is_within_hour(span)]
-    _replace_unique(session, found, unique, by_group)
+    _replace_unique(session, found, unique)
     return [found.get(i, {}) for i in range(len(windows))]
 
 
@@ -118,7 +117,7 @@ def _resolve(session: Session, windows: Sequence[Window]) -> list[_Span]:
     numbers: dict[uuid.UUID, int] = {row.id: row.number for row in rows}
     meters = load_meters(session, {window.metric_id for window in windows})
     return [
-        _Span(i, numbers[window.organization_id], *meters[window.metric_id], window.start, window.end)
+        _Span(i, numbers[window.organization_id], *meters[window.metric_id], window.start, window.end, window.by_group)
         for i, window in enumerate(windows)
         if window.start < window.end and window.organization_id in numbers and window.metric_id in meters
     ]
@@ -144,16 +143,21 @@ def _add(found: Measured, spans: Iterable[_Span], usages: Iterable[tuple[int, st
         found[i][group] = usage if before is None else add(aggregations[i], before, usage)
 
 
-def _whole_hours(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
-    group = "r.group_key" if by_group else "CAST('' AS text)"
+def _whole_hours(session: Session, spans: Sequence[_Span]) -> Iterator[tuple[int, str, Usage]]:
     kinds = {Aggregation.COUNT: "sum", Aggregation.SUM: "sum", Aggregation.MAX: "max", Aggregation.UNIQUE_COUNT: "sum"}
-    for function in ("sum", "max"):
-        some = [span for span in spans if kinds.get(span.meter.aggregation) == function]
-        for row in _rows(session, ADDED_HOURS.format(group=group, function=function), some):
-            yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, (0, 0))
-    latest = [span for span in spans if span.meter.aggregation == Aggregation.LATEST]
-    for row in _rows(session, LATEST_HOURS.format(group=group), latest):
-        yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, (row.last_batch, row.last_position))
+    for group, alike in (("CAST('' AS text)", _grouped(spans, False)), ("r.group_key", _grouped(spans, True))):
+        for function in ("sum", "max"):
+            some = [span for span in alike if kinds.get(span.meter.aggregation) == function]
+            for row in _rows(session, ADDED_HOURS.format(group=group, function=function), some):
+                yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, (0, 0))
+        latest = [span for span in alike if span.meter.aggregation == Aggregation.LATEST]
+        for row in _rows(session, LATEST_HOURS.format(group=group), latest):
+            place = (row.last_batch, row.last_position)
+            yield row.i, row.group_key, Usage(int(row.events), row.quantity, row.first_at, row.last_at, place)
+
+
+def _grouped(spans: Iterable[_Span], by_group: bool) -> list[_Span]:
+    return [span for span in spans if span.by_group is by_group]
 
 
 def _edges(spans: Iterable[_Span]) -> Iterator[_Span]:
@@ -161,12 +165,12 @@ def _edges(spans: Iterable[_Span]) -> Iterator[_Span]:
     for span in spans:
         first, last = hour_ceiling(span.start), hour_floor(span.end)
         parts = [(span.start, span.end)] if first > last else [(span.start, first), (last, span.end)]
-        yield from (_Span(span.i, span.organization, span.meter, span.event, start, end) for start, end in parts if start < end)
+        yield from (span._replace(start=start, end=end) for start, end in parts if start < end)
 
 
-def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span], by_group: bool) -> list[_Span]:
+def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span]) -> list[_Span]:
     """Add the edge hours whose events all lie inside; return the edges that must be read from the events."""
-    hours = [_Span(n, e.organization, e.meter, e.event, hour_floor(e.start), hour_floor(e.start) + HOUR) for n, e in enumerate(edges)]
+    hours = [edge._replace(i=n, start=hour_floor(edge.start), end=hour_floor(edge.start) + HOUR) for n, edge in enumerate(edges)]
     rows: dict[int, list[Row[Any]]] = defaultdict(list)
     for row in _rows(session, EDGE_HOURS, hours):
         rows[row.i].append(row)
@@ -178,11 +182,11 @@ def _add_uncut_edges(session: Session, found: Measured, edges: Sequence[_Span], 
             ragged.append(edge)
             continue
         usages = ((row, Usage(row.events, row.quantity, row.first_at, row.last_at, (row.last_batch, row.last_position))) for row in inside)
-        _add(found, [edge], ((edge.i, row.group_key if by_group else NO_GROUP, usage) for row, usage in usages))
+        _add(found, [edge], ((edge.i, row.group_key if edge.by_group else NO_GROUP, usage) for row, usage in usages))
     return ragged
 
 
-def _replace_unique(session: Session, found: Measured, spans: Sequence[_Span], by_group: bool) -> None:
+def _replace_unique(session: Session, found: Measured, spans: Sequence[_Span]) -> None:
     """Distinct values do not add up over hours: count them over each whole window.
 
     A value counts when it was seen in the window; with its first and last time in each hour the cut hours are exact too.
@@ -190,21 +194,18 @@ def _replace_unique(session: Session, found: Measured, spans: Sequence[_Span], b
     for i in {span.i for span in spans}:
         for usage in found[i].values():
             usage.quantity, usage.values = Decimal(0), {}
-    columns, by = (
-        ("v.group_key, v.value_hash", "1, 2, 3") if by_group else ("'' AS group_key, count(DISTINCT v.value_hash) AS quantity", "1")
-    )
-    for row in _rows(session, UNIQUE.format(columns=columns, by=by), spans):
+    counted = UNIQUE.format(columns="'' AS group_key, count(DISTINCT v.value_hash) AS quantity", by="1")
+    for row in _rows(session, counted, _grouped(spans, False)):
+        found[row.i][row.group_key].quantity = Decimal(row.quantity)
+    for row in _rows(session, UNIQUE.format(columns="v.group_key, v.value_hash", by="1, 2, 3"), _grouped(spans, True)):
         usage = found[row.i][row.group_key]
-        if by_group:
-            usage.values[bytes(row.value_hash)] = (row.first_at, row.last_at)
-            usage.quantity = Decimal(len(usage.values))
-        else:
-            usage.quantity = Decimal(row.quantity)
+        usage.values[bytes(row.value_hash)] = (row.first_at, row.last_at)
+        usage.quantity = Decimal(len(usage.values))
 
 
-def _from_events(session: Session, spans: Sequence[_Span], by_group: bool) -> Iterator[tuple[int, str, Usage]]:
+def _from_events(session: Session, spans: Sequence[_Span]) -> Iterator[tuple[int, str, Usage]]:
     plain = [span for span in spans if span.meter.plain]
-    meters = {span.i: span.meter for span in spans}
+    meters, grouped = {span.i: span.meter for span in spans}, {span.i for span in spans if span.by_group}
     for row in _rows(session, ADDED_EVENTS, plain, events=True):
         counts = meters[row.i].aggregation == Aggregation.COUNT
         yield row.i, NO_GROUP, Usage(row.events, Decimal(row.events) if counts else row.quantity, row.first_at, row.last_at, (0, 0))
@@ -212,4 +213,4 @@ def _from_events(session: Session, spans: Sequence[_Span], by_group: bool) -> It
         event = Event(row.timestamp, (row.batch_id, row.position), row.quantity, properties(bytes(row.properties)))
         usage = read(meters[row.i], event)
         if usage is not None:
-            yield row.i, group_of(meters[row.i], event.properties) if by_group else NO_GROUP, usage
+            yield row.i, group_of(meters[row.i], event.properties) if row.i in grouped else NO_GROUP, usage
