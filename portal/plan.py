@@ -10,7 +10,7 @@ from core.db import db
 from core.errors import Conflict, NotFound
 from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
-from portal import blueprint
+from portal import account, blueprint
 from portal.plan_view import limits, price_lists, running_version
 from web.auth import requires
 from web.forms import once
@@ -85,7 +85,7 @@ def undo_cancellation() -> Response:
 
 def my_subscription() -> Subscription:
     """The account's subscription; NotFound without one."""
-    found = queries.current_subscription(db.session(), g.organization.id)
+    found = account.my_subscription()
     if found is None:
         raise NotFound("There is no subscription yet.")
     return found

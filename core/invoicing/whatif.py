@@ -56,7 +56,7 @@ def compare(
     A price billed in advance counts in the period it is for. Usage is read once for all plans. NotFound for a stranger's subscription.
     """
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
-    terms = timeline.load(session, [subscription_id])[subscription_id]
+    terms = timeline.terms(timeline.spans(subscription))
     periods = closed_periods(terms, as_of)
     proposals = [(version.id, tuple(_term(version, terms[-1], period) for period in periods)) for version in versions]
     wanted: list[tuple[uuid.UUID | None, tuple[Term, ...]]] = [(None, terms), *proposals]

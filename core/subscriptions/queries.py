@@ -17,11 +17,9 @@ PAGE_SIZE_MAX = 200
 
 
 def subscription(session: Session, organization_id: uuid.UUID, subscription_id: uuid.UUID) -> Subscription:
-    """One subscription of the organization; NotFound also for another's."""
-    found = session.scalars(
-        select(Subscription).where(Subscription.organization_id == organization_id, Subscription.id == subscription_id)
-    ).one_or_none()
-    if found is None:
+    """One subscription of the organization, read once a session; NotFound also for another's."""
+    found = session.get(Subscription, subscription_id)
+    if found is None or found.organization_id != organization_id:
         raise NotFound("There is no such subscription.")
     return found
 
