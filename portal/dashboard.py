@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from flask import g, url_for
 from werkzeug.wrappers import Response
@@ -15,10 +17,14 @@ from core.invoicing import account_credits, listing, preview
 from core.invoicing.preview import SoFar
 from core.invoicing.statement import Group
 from core.invoicing.statements import Line
-from core.invoicing.usage_cost import UsageCost, open_minor, usage_costs
+from core.invoicing.usage_cost import UsageCost, open_minor, usage_by_bucket
 from core.metering import queries as metering
+from core.metering.reading import Question, ask, read
 from core.money import round_ratio, to_decimal
 from core.payments import queries as payments
+from core.payments.models import PaymentMethod
+from core.periods import Period
+from core.pricing.timeline import current_cycle
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from portal import blueprint
 from portal.account import billed_metrics, my_subscription, my_subscriptions, timelines_of
@@ -41,16 +47,16 @@ def overview() -> Response:
     """The whole page; without a plan, how to begin."""
     subscription = my_subscription()
     if subscription is None:
-        return page("portal/overview/new.html", current="overview", problems=_problems(None))
-    spend = _spend(subscription)
+        return page("portal/overview/new.html", current="overview", problems=_problems(None, _methods()))
+    spend, methods = _spend(subscription), _methods()
     return page(
         "portal/overview/index.html",
         current="overview",
         spend=spend,
         subscription=subscription,
-        problems=_problems(subscription),
+        problems=_problems(subscription, methods),
         credits=account_credits.balance(db.session(), g.organization.id),
-        method=payments.default_method(db.session(), g.organization.id),
+        method=next((method for method in methods.values() if method.is_default and method.removed_at is None), None),
         ended=subscription.status == SubscriptionStatus.CANCELED,
         expected_total=_with_tax(spend),
         svg=bar_chart(day_chart(spend.days, spend.today_minor, spend.currency)),
@@ -65,7 +71,7 @@ def spend() -> Response:
     """The headline figures alone, fetched every half minute while somebody looks."""
     subscription = my_subscription()
     if subscription is None:
-        return page("portal/overview/new.html", current="overview", problems=_problems(None))
+        return page("portal/overview/new.html", current="overview", problems=_problems(None, _methods()))
     return page(
         "portal/overview/spend.html", partial="portal/overview/_spend.html", current="overview", spend=_spend(subscription), about=about
     )
@@ -79,7 +85,7 @@ def statement_csv() -> Response:
     head = ("charge", "code", "from", "to", "quantity", "unit", "net", "currency")
     if subscription is None:
         return csv_file("statement-so-far-not-an-invoice", head, ())
-    found = _so_far(subscription)
+    found = ask(db.session(), _so_far(subscription))
     currency = g.organization.currency
     rows: list[tuple[object, ...]] = [
         (
@@ -99,18 +105,21 @@ def statement_csv() -> Response:
     return csv_file("statement-so-far-not-an-invoice", head, rows)
 
 
-def _so_far(subscription: Subscription) -> SoFar:
-    now = clock.now(g.organization)
-    return preview.so_far(db.session(), g.organization.id, subscription.id, as_of=now, href=_usage_href)
+def _so_far(subscription: Subscription) -> Question[SoFar]:
+    return preview.question(db.session(), g.organization.id, subscription.id, as_of=clock.now(g.organization), href=_usage_href)
 
 
 def _spend(subscription: Subscription) -> Spend:
-    now = clock.now(g.organization)
-    found = _so_far(subscription)
-    fresh = metering.freshness(db.session(), g.organization.id, at=clock.now())
-    ahead = analytics.forecast(db.session(), g.organization.id, subscription.id, as_of=now)
-    reached = open_minor(db.session(), g.organization.id, timelines_of([subscription]), None, currency=g.organization.currency, as_of=now)
-    spend = spend_of(found, fresh, _days(found), ahead, reached, organization=g.organization, now=now)
+    """The head of the page. Its four questions are read together."""
+    session, now, own = db.session(), clock.now(g.organization), timelines_of([subscription])
+    fresh = metering.freshness(session, g.organization.id, at=clock.now())
+    so_far = _so_far(subscription)
+    ahead = analytics.question(session, g.organization.id, subscription.id, as_of=now)
+    reached = open_minor(g.organization.id, own, None, currency=g.organization.currency, as_of=now)
+    by_day = _days(current_cycle(own[subscription.id], as_of=now))
+    usage = read(session, so_far, ahead, reached, by_day)
+    found = so_far.answer(usage)
+    spend = spend_of(found, fresh, by_day.answer(usage), ahead.answer(usage), reached.answer(usage), organization=g.organization, now=now)
     label = spend.days_before if found.statement.compare_label else ""
     return replace(spend, statement=replace(found.statement, compare_label=label, groups=_in_days(found, now)))
 
@@ -134,18 +143,17 @@ def _with_tax(spend: Spend) -> int:
     return expected + (round_ratio(expected * tax, net) if net else 0)
 
 
-def _days(found: SoFar) -> list[UsageCost]:
+def _days(period: Period | None) -> Question[list[UsageCost]]:
     """Every metric by day, over the running period and at least four weeks, by whose weekdays the days ahead are weighed."""
     metrics, now, organization = billed_metrics(), clock.now(g.organization), g.organization
-    if not metrics or found.period is None:
-        return []
-    return usage_costs(
-        db.session(),
+    if not metrics or period is None:
+        return Question(frozenset(), lambda _: [])
+    return usage_by_bucket(
+        metrics,
         organization.id,
         timelines_of(my_subscriptions()),
-        metric_codes=[metric.code for metric in metrics],
         currency=organization.currency,
-        start=min(found.period.start, now - LOOK_BACK),
+        start=min(period.start, now - LOOK_BACK),
         end=now,
         timezone=organization.timezone,
         granularity="day",
@@ -157,7 +165,11 @@ def _usage_href(line: Line) -> str | None:
     return url_for("portal.usage", metric=metric.code) if metric else None
 
 
-def _problems(subscription: Subscription | None) -> Problems:
+def _methods() -> dict[UUID, PaymentMethod]:
+    return payments.all_methods(db.session(), g.organization.id)
+
+
+def _problems(subscription: Subscription | None, methods: Mapping[UUID, PaymentMethod]) -> Problems:
     """What needs somebody's attention, worst first."""
     now, session = clock.now(g.organization), db.session()
     due = listing.open_invoices(session, g.organization.id)
@@ -166,7 +178,7 @@ def _problems(subscription: Subscription | None) -> Problems:
     return problems(
         due,
         last,
-        payments.all_methods(session, g.organization.id),
+        methods,
         rejected,
         subscription,
         now=now,

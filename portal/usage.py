@@ -10,8 +10,10 @@ from werkzeug.wrappers import Response
 
 from core import clock
 from core.db import db
-from core.invoicing.usage_cost import UsageCost, billed_minor, open_minor, usage_costs
+from core.invoicing.usage_cost import UsageCost, billed_minor, line_keys, open_minor, usage_by_bucket
 from core.metering import queries as metering
+from core.metering.reading import Question as Asked
+from core.metering.reading import read
 from core.money import to_decimal
 from portal import blueprint, explorer
 from portal.account import billed_metrics, my_subscriptions, periods, timelines_of
@@ -28,7 +30,7 @@ def usage() -> Response:
     question = _question()
     if question is None:
         return page("portal/usage/none.html", current="usage")
-    answer = _answer(question)
+    answer, line = _answer(question)
     fresh = metering.freshness(db.session(), g.organization.id, at=clock.now())
     return page(
         "portal/usage/index.html",
@@ -40,7 +42,7 @@ def usage() -> Response:
         answer=answer,
         metrics=billed_metrics(),
         freshness=fresh,
-        line=_line(answer),
+        line=line,
         periods=explorer.PERIODS,
         compares=explorer.COMPARES,
         csv_href=url_for("portal.usage_csv", **cast(dict[str, Any], request.args.to_dict())),
@@ -56,7 +58,7 @@ def usage_csv() -> Response:
     question = _question()
     if question is None:
         return csv_file("usage", ("start", "end", "quantity", "cost"), ())
-    answer = _answer(question)
+    answer, _ = _answer(question)
     currency = answer.cost.currency
     rows = [
         (
@@ -92,39 +94,42 @@ def _question() -> Question | None:
     return explorer.read(request.args, metrics=metrics, running=running, previous=previous, now=now, zone=g.organization.timezone)
 
 
-def _answer(question: Question) -> Answer:
-    rows = my_subscriptions()
+def _answer(question: Question) -> tuple[Answer, dict[str, object] | None]:
+    """The rows, those of the range compared with, and the line they make: read together."""
+    rows, now = my_subscriptions(), question.now
     timelines = timelines_of(rows)
 
-    def ask(start: datetime, end: datetime) -> UsageCost:
-        return usage_costs(
-            db.session(),
+    def asked(start: datetime, end: datetime) -> Asked[list[UsageCost]]:
+        return usage_by_bucket(
+            [question.metric],
             g.organization.id,
             timelines,
-            metric_codes=[question.metric.code],
             currency=g.organization.currency,
             start=start,
             end=end,
             timezone=question.zone,
             granularity=question.granularity,
             group_by=question.group_by or None,
-        )[0]
-
-    cost = ask(question.start, question.end)
-    earlier = question.earlier(periods(rows, question.start)[1] if question.period in ("this", "previous") else None)
-    names = explorer.largest(cost, question.measure) if question.group_by else ()
-    return Answer(question, cost, ask(*earlier) if earlier and earlier[0] < earlier[1] else None, names)
-
-
-def _line(answer: Answer) -> dict[str, object] | None:
-    """What the view is held against: the invoice lines of whole periods, once billed."""
-    if not answer.cost.whole or answer.question.period not in ("this", "previous"):
-        return None
-    rows, cost = my_subscriptions(), answer.cost
-    if answer.question.period == "this":
-        minor = open_minor(
-            db.session(), g.organization.id, timelines_of(rows), cost.keys, currency=cost.currency, as_of=answer.question.now
         )
-        return {"name": f"statement line “{cost.metric.name}”", "minor": minor, "href": url_for("portal.overview") + "#statement"}
-    billed = billed_minor(db.session(), [row.id for row in rows], cost.keys)
+
+    shown = asked(question.start, question.end)
+    range_before = question.earlier(periods(rows, question.start)[1] if question.period in ("this", "previous") else None)
+    earlier = [asked(*range_before)] if range_before and range_before[0] < range_before[1] else []
+    keys = line_keys(timelines, question.metric, start=question.start, end=question.end) if question.period == "this" else ()
+    running = open_minor(g.organization.id, timelines, keys, currency=g.organization.currency, as_of=now)
+    usage = read(db.session(), shown, *earlier, running)
+    cost = shown.answer(usage)[0]
+    names = explorer.largest(cost, question.measure) if question.group_by else ()
+    answer = Answer(question, cost, earlier[0].answer(usage)[0] if earlier else None, names)
+    return answer, _line(answer, running.answer(usage))
+
+
+def _line(answer: Answer, running_minor: int) -> dict[str, object] | None:
+    """What the view is held against: the invoice lines of whole periods, once billed."""
+    cost = answer.cost
+    if not cost.whole or answer.question.period not in ("this", "previous"):
+        return None
+    if answer.question.period == "this":
+        return {"name": f"statement line “{cost.metric.name}”", "minor": running_minor, "href": url_for("portal.overview") + "#statement"}
+    billed = billed_minor(db.session(), [row.id for row in my_subscriptions()], cost.keys)
     return None if billed is None else {"name": f"invoice line “{cost.metric.name}”", "minor": billed, "href": url_for("portal.invoices")}

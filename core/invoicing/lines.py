@@ -47,6 +47,14 @@ def rule_names(session: Session, rule_ids: Collection[str]) -> dict[str, RuleNam
     return {str(row.id): RuleName(row.code, row.name, row.unit or "", row.metric_id, row.position) for row in rows}
 
 
+def loaded_names(rules: Iterable[PricingRule]) -> dict[str, RuleName]:
+    """The same of rules that are loaded with their metrics."""
+    return {
+        str(rule.id): RuleName(rule.code, rule.name, (rule.metric.unit if rule.metric else None) or "", rule.metric_id, rule.position)
+        for rule in rules
+    }
+
+
 def rows(rated: Rated, names: dict[str, RuleName]) -> list[dict[str, Any]]:
     """The invoice lines of what is due, as table rows without their invoice; `detail` is a function that works it out.
 

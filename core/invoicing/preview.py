@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -13,10 +13,12 @@ from core import config, rendering
 from core.errors import NotFound
 from core.identity.models import Organization
 from core.invoicing import lines, rating, statements, taxes
+from core.invoicing.lines import RuleName
 from core.invoicing.models import InvoiceStatus
-from core.invoicing.rating import Subject
+from core.invoicing.rating import Rated, Subject
 from core.invoicing.statement import Statement
 from core.invoicing.statements import Labels, Line, Reader
+from core.metering.reading import Measured, Question, ask
 from core.periods import Period
 from core.pricing.tax import totals
 from core.pricing.terms import Term
@@ -56,19 +58,51 @@ def so_far(
     href: Callable[[Line], str | None] | None = None,
 ) -> SoFar:
     """What the subscription's next invoice holds by now, with the same days of the period before beside it. NotFound for a stranger."""
-    subscriptions.subscription(session, organization_id, subscription_id)
+    return ask(session, question(session, organization_id, subscription_id, as_of=as_of, href=href))
+
+
+def question(
+    session: Session,
+    organization_id: uuid.UUID,
+    subscription_id: uuid.UUID,
+    *,
+    as_of: datetime,
+    href: Callable[[Line], str | None] | None = None,
+) -> Question[SoFar]:
+    """`so_far`, to be read together with other questions."""
+    subscription = subscriptions.subscription(session, organization_id, subscription_id)
+    terms = timeline.terms(timeline.spans(subscription))
     organization = session.get(Organization, organization_id)
     if organization is None:
         raise NotFound("There is no such organization.")
-    terms = timeline.load(session, [subscription_id])[subscription_id]
     subject = Subject(subscription_id, organization_id, organization.currency, terms, next_due(terms, after=as_of) or as_of)
-    [rated] = rating.rate(session, [subject], adjustment_days=config.current().adjustment_days, uncounted=ISSUED_OR_DRAFTED)
-    names = lines.rule_names(session, {item.key.rule_id for item in rated.items})
+    rates = rating.rates(session, [subject], adjustment_days=config.current().adjustment_days, uncounted=ISSUED_OR_DRAFTED)
+    past = _same_days_before(subject, as_of)
+    names = lines.loaded_names(rule for term in subscription.terms for rule in term.plan_version.rules)
+
+    def answer(measured: Measured) -> SoFar:
+        [rated] = rates.answer(measured)
+        gone = {item.key.rule_id for item in rated.items} - names.keys()  # billed under a term that was taken back
+        known = names | (lines.rule_names(session, gone) if gone else {})
+        return _so_far(session, organization, rated, known, past.answer(measured), as_of, href)
+
+    return Question(rates.windows | past.windows, answer)
+
+
+def _so_far(
+    session: Session,
+    organization: Organization,
+    rated: Rated,
+    names: dict[str, RuleName],
+    before: dict[str, int] | None,
+    as_of: datetime,
+    href: Callable[[Line], str | None] | None,
+) -> SoFar:
+    terms = rated.subject.terms
     shown = _until(statements.rated_lines(lines.rows(rated, names)), as_of)
-    assessment = _assessment(session, organization, as_of)
+    assessment = taxes.assessment(session, organization, taxes.local_day(as_of, organization.timezone))
     sums = totals([(sum(line.amount_minor for line in shown), assessment.rate_percent)], organization.currency)
-    reader = _reader(session, organization, subject, assessment, as_of, href)
-    cycle = current_cycle(terms, as_of=as_of)
+    reader = _reader(organization, before, assessment, href)
     due_at = next_due(terms, after=as_of)
     labels = Labels(
         caption="Statement so far",
@@ -78,7 +112,7 @@ def so_far(
         compare="Same days last period" if reader.compared is not None else "",
     )
     statement = statements.build(shown, statements.assessed_taxes(assessment, sums.groups), reader, labels)
-    return SoFar(cycle, due_at, tuple(shown), sums.net, sums.tax, sums.total, statement)
+    return SoFar(current_cycle(terms, as_of=as_of), due_at, tuple(shown), sums.net, sums.tax, sums.total, statement)
 
 
 def _until(found: list[Line], as_of: datetime) -> list[Line]:
@@ -89,20 +123,12 @@ def _until(found: list[Line], as_of: datetime) -> list[Line]:
     ]
 
 
-def _assessment(session: Session, organization: Organization, at: datetime) -> TaxAssessment:
-    point = (organization.id, taxes.local_day(at, organization.timezone))
-    return taxes.assessments(session, [point])[point]
-
-
 def _reader(
-    session: Session,
     organization: Organization,
-    subject: Subject,
+    before: dict[str, int] | None,
     assessment: TaxAssessment,
-    as_of: datetime,
     href: Callable[[Line], str | None] | None,
 ) -> Reader:
-    before = _same_days_before(session, subject, as_of)
     net = sum(before.values()) if before is not None else 0
     sums = totals([(net, assessment.rate_percent)], organization.currency)
     return Reader(
@@ -115,17 +141,20 @@ def _reader(
     )
 
 
-def _same_days_before(session: Session, subject: Subject, as_of: datetime) -> dict[str, int] | None:
+def _same_days_before(subject: Subject, as_of: datetime) -> Question[dict[str, int] | None]:
     """What the period before owed after the same time, by code; None when there was none."""
     then = _same_instant_before(subject.terms, as_of)
-    if then is None:
-        return None
-    past = Subject(subject.subscription_id, subject.organization_id, subject.currency, subject.terms, then)
-    [owing] = rating.owe(session, [past], lambda one: open_segments(one.terms, as_of=one.as_of))
-    found: dict[str, int] = {}
-    for entry in owing.values():
-        found[entry.rule.code] = found.get(entry.rule.code, 0) + entry.minor
-    return found or None
+    past = [] if then is None else [replace(subject, as_of=then)]
+    owes = rating.owing(past, lambda one: open_segments(one.terms, as_of=one.as_of))
+
+    def answer(measured: Measured) -> dict[str, int] | None:
+        found: dict[str, int] = {}
+        for entries in owes.answer(measured):
+            for entry in entries.values():
+                found[entry.rule.code] = found.get(entry.rule.code, 0) + entry.minor
+        return found or None
+
+    return Question(owes.windows, answer)
 
 
 def _same_instant_before(terms: tuple[Term, ...], as_of: datetime) -> datetime | None:

@@ -7,7 +7,7 @@ the instant they ask about.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,11 +17,10 @@ from sqlalchemy.orm import Session
 from core.invoicing import billed
 from core.invoicing.billed import UNBILLED, BilledKeys
 from core.invoicing.models import InvoiceStatus
-from core.metering import queries as metering
+from core.metering.reading import Measured, Question, ask, quantity
+from core.metering.sums import Window
 from core.pricing.terms import Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
-
-Usage = Mapping[tuple[str, datetime, datetime], Decimal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +52,48 @@ def rate(
     uncounted: Collection[InvoiceStatus] = UNBILLED,
 ) -> list[Rated]:
     """Rate every subject with one reading of usage and one of what was billed. Cycles closed for `adjustment_days` stay closed."""
+    return ask(session, rates(session, subjects, adjustment_days=adjustment_days, uncounted=uncounted)) if subjects else []
+
+
+def rates(
+    session: Session,
+    subjects: Sequence[Subject],
+    *,
+    adjustment_days: int,
+    uncounted: Collection[InvoiceStatus] = UNBILLED,
+) -> Question[list[Rated]]:
+    """`rate`, to be read together with other questions; what was billed is read with the answer."""
     closed = {subject.subscription_id: subject.as_of - timedelta(days=adjustment_days) for subject in subjects}
-    if not closed:
-        return []
-    owing = owe(session, subjects, lambda subject: segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id]))
-    issued = billed.sums(session, closed.keys(), open_at=min(closed.values()), uncounted=uncounted)
-    return [
-        _rated(subject, owing[at], issued[subject.subscription_id], closed[subject.subscription_id]) for at, subject in enumerate(subjects)
-    ]
+    owes = owing(subjects, lambda subject: segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id]))
+
+    def answer(measured: Measured) -> list[Rated]:
+        entries = owes.answer(measured)
+        issued = billed.sums(session, closed.keys(), open_at=min(closed.values()), uncounted=uncounted)
+        return [
+            _rated(subject, entry, issued[subject.subscription_id], closed[subject.subscription_id])
+            for subject, entry in zip(subjects, entries, strict=True)
+        ]
+
+    return Question(owes.windows, answer)
 
 
 def owe(session: Session, subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) -> list[dict[LineKey, Owed]]:
     """Price the segments that `cut` makes of each subject's terms, in order; usage is read once for all of them."""
-    pieces = [cut(subject) for subject in subjects]
-    usage = _usage(
-        session, [(subject.organization_id, segment) for subject, cuts in zip(subjects, pieces, strict=True) for segment in cuts]
-    )
-    return [owed(cuts, usage.get(subject.organization_id, {}), subject.currency) for subject, cuts in zip(subjects, pieces, strict=True)]
+    return ask(session, owing(subjects, cut))
+
+
+def owing(subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) -> Question[list[dict[LineKey, Owed]]]:
+    """`owe`, to be read together with other questions."""
+    pieces = [(subject, cut(subject)) for subject in subjects]
+    wanted = _windows(pieces)
+
+    def answer(measured: Measured) -> list[dict[LineKey, Owed]]:
+        usage: dict[uuid.UUID, dict[tuple[str, datetime, datetime], Decimal]] = {}
+        for window, name in wanted.items():
+            usage.setdefault(window.organization_id, {})[name, window.start, window.end] = quantity(measured, window)
+        return [owed(cuts, usage.get(subject.organization_id, {}), subject.currency) for subject, cuts in pieces]
+
+    return Question(frozenset(wanted), answer)
 
 
 def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, closed: datetime) -> Rated:
@@ -77,19 +101,14 @@ def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, clo
     return Rated(subject, owing, known, due(owing, {key: entry.minor for key, entry in known.items()}))
 
 
-def _usage(session: Session, pieces: Sequence[tuple[uuid.UUID, Segment]]) -> dict[uuid.UUID, dict[tuple[str, datetime, datetime], Decimal]]:
-    """The usage of every usage segment, by organization and by the key the kernel asks with."""
+def _windows(pieces: Sequence[tuple[Subject, Sequence[Segment]]]) -> dict[Window, str]:
+    """The windows of the usage segments, each with its metric as the kernel names it."""
     metric_ids: dict[str, uuid.UUID] = {}
-    wanted: set[tuple[uuid.UUID, uuid.UUID, datetime, datetime]] = set()
-    for organization_id, segment in pieces:
-        name = segment.rule.metric_id
-        if segment.rule.kind is Kind.USAGE and name is not None:
-            metric_id = metric_ids.get(name) or metric_ids.setdefault(name, uuid.UUID(name))
-            wanted.add((organization_id, metric_id, segment.window.start, segment.window.end))
-    names = {metric_id: name for name, metric_id in metric_ids.items()}
-    found: dict[uuid.UUID, dict[tuple[str, datetime, datetime], Decimal]] = {}
-    sums = metering.usage_sums(session, wanted) if wanted else {}
-    for question in wanted:
-        organization_id, metric_id, start, end = question
-        found.setdefault(organization_id, {})[names[metric_id], start, end] = sums[question]
-    return found
+    wanted: dict[Window, str] = {}
+    for subject, cuts in pieces:
+        for segment in cuts:
+            name = segment.rule.metric_id
+            if segment.rule.kind is Kind.USAGE and name is not None:
+                metric_id = metric_ids.get(name) or metric_ids.setdefault(name, uuid.UUID(name))
+                wanted[Window(subject.organization_id, metric_id, segment.window.start, segment.window.end)] = name
+    return wanted

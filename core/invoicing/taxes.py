@@ -70,6 +70,13 @@ def assessments(session: Session, points: Collection[TaxPoint]) -> dict[TaxPoint
     return found
 
 
+def assessment(session: Session, organization: Organization, on: date) -> TaxAssessment:
+    """How one loaded organization is taxed on its day."""
+    country, tax_id = organization.billing_address.get("country"), organization.tax_id
+    valid = numbers.is_valid(tax_id, country)
+    return assess(config.current().seller.country, country, valid, organization.tax_rate_percent, rates.load(session), on)
+
+
 def taxed(net_minor: int, assessment: TaxAssessment, currency: str) -> Taxed:
     """The sums of an invoice whose lines add up to `net_minor`."""
     return Taxed(totals([(net_minor, assessment.rate_percent)], currency), assessment)

@@ -18,10 +18,12 @@ from sqlalchemy.orm import Session
 
 from core.invoicing import billed, wording
 from core.invoicing.models import InvoiceLine
-from core.invoicing.rating import Subject, owe
+from core.invoicing.rating import Subject, owing
 from core.metering import queries as metering
 from core.metering.models import Aggregation, Metric
-from core.metering.summary import Bucket, MetricSummary, summary
+from core.metering.reading import Measured, Question, ask, quantity
+from core.metering.summary import Bucket, MetricSummary, cut, metrics_named, summarized, summary
+from core.metering.sums import Window
 from core.money import EXACT, allocate, round_half_up
 from core.periods import Period
 from core.pricing.price import price
@@ -76,33 +78,57 @@ def usage_costs(
 
     A handful of statements whatever the number of metrics and buckets. Raises Invalid for an unknown metric or too long a range.
     """
-    found = summary(
-        session,
+    asked = usage_by_bucket(
+        metrics_named(session, metric_codes),
         organization_id,
+        timelines,
+        currency=currency,
         start=start,
         end=end,
         timezone=timezone,
         granularity=granularity,
-        metric_codes=metric_codes,
         group_by=group_by,
     )
-    edges = sorted({start, end, *(bucket.start for metric in found for bucket in metric.buckets)})
-    lines = [_lines(timelines, str(one.metric.id), start, end) for one in found]
-    cuts = [_cuts(one.metric, line, edges, end) for one, line in zip(found, lines, strict=True)]
-    read = [_read(one) if cut.additive else {} for one, cut in zip(found, cuts, strict=True)]
-    wanted = {
-        (organization_id, one.metric.id, *span) for one, cut, has in zip(found, cuts, read, strict=True) for span in cut.asked - has.keys()
-    }
-    usage = metering.usage_sums(session, wanted) if wanted else {}
-    costs = []
-    for one, line, cut, has in zip(found, lines, cuts, read, strict=True):
-        known = has | {(a, b): usage[organization_id, one.metric.id, a, b] for a, b in cut.asked - has.keys()}
-        rises = _rises(line, cut, known, edges, currency)
-        buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in one.buckets)
-        begins = [min(segment.window.start for segment in windows) for windows in line.values()]
-        whole = bool(line) and min(begins) >= start
-        costs.append(UsageCost(one.metric, currency, one.total, sum(b.minor for b in buckets), buckets, tuple(line), whole))
-    return costs
+    return ask(session, asked)
+
+
+def usage_by_bucket(
+    metrics: Sequence[Metric],
+    organization_id: uuid.UUID,
+    timelines: Mapping[uuid.UUID, Sequence[Term]],
+    *,
+    currency: str,
+    start: datetime,
+    end: datetime,
+    timezone: str,
+    granularity: str,
+    group_by: str | None = None,
+) -> Question[list[UsageCost]]:
+    """`usage_costs` of loaded metrics, to be read together with other questions. Raises Invalid for too long a range."""
+    summed = summarized(metrics, organization_id, start=start, end=end, timezone=timezone, granularity=granularity, group_by=group_by)
+    buckets = frozenset(cut(start, end, granularity, timezone))
+    edges = sorted({start, end, *(since for since, _ in buckets)})
+    lines = {metric.id: _lines(timelines, str(metric.id), start, end) for metric in metrics}
+    cuts = {metric.id: _cuts(metric, lines[metric.id], edges, end) for metric in metrics}
+    # What the buckets have read is not asked again, unless they do not add up.
+    rest = {metric_id: cuts[metric_id].asked - (buckets if cuts[metric_id].additive else frozenset()) for metric_id in cuts}
+    windows = {Window(organization_id, metric_id, *span) for metric_id, spans in rest.items() for span in spans}
+
+    def answer(measured: Measured) -> list[UsageCost]:
+        costs = []
+        for one in summed.answer(measured):
+            metric_id = one.metric.id
+            known = {(bucket.start, bucket.end): bucket.quantity for bucket in one.buckets}
+            known |= {span: quantity(measured, Window(organization_id, metric_id, *span)) for span in rest[metric_id]}
+            costs.append(_usage_cost(one, lines[metric_id], cuts[metric_id], known, edges, start=start, currency=currency))
+        return costs
+
+    return Question(summed.windows | windows, answer)
+
+
+def line_keys(timelines: Mapping[uuid.UUID, Sequence[Term]], metric: Metric, *, start: datetime, end: datetime) -> tuple[LineKey, ...]:
+    """The lines that usage of the metric in [start, end) belongs to."""
+    return tuple(_lines(timelines, str(metric.id), start, end))
 
 
 def billed_minor(session: Session, subscription_ids: Sequence[uuid.UUID], keys: Sequence[LineKey]) -> int | None:
@@ -115,18 +141,17 @@ def billed_minor(session: Session, subscription_ids: Sequence[uuid.UUID], keys: 
 
 
 def open_minor(
-    session: Session,
     organization_id: uuid.UUID,
     timelines: Mapping[uuid.UUID, Sequence[Term]],
     keys: Collection[LineKey] | None,
     *,
     currency: str,
     as_of: datetime,
-) -> int:
+) -> Question[int]:
     """What the running lines `keys` (None: all, recurring prices too) amount to at `as_of`, minor units."""
     subjects = [Subject(subscription_id, organization_id, currency, tuple(terms), as_of) for subscription_id, terms in timelines.items()]
-    owing = owe(session, subjects, lambda subject: [s for s in open_segments(subject.terms, as_of=as_of) if keys is None or s.key in keys])
-    return sum(entry.minor for lines in owing for entry in lines.values())
+    owes = owing(subjects, lambda subject: [s for s in open_segments(subject.terms, as_of=as_of) if keys is None or s.key in keys])
+    return Question(owes.windows, lambda measured: sum(entry.minor for lines in owes.answer(measured) for entry in lines.values()))
 
 
 def line_days(session: Session, line: InvoiceLine, *, timezone: str, currency: str, granularity: str = "day") -> UsageCost | None:
@@ -168,9 +193,21 @@ def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start:
     return {key: sorted(line, key=lambda segment: segment.window.start) for key, line in kept.items()}
 
 
-def _read(found: MetricSummary) -> dict[tuple[datetime, datetime], Decimal]:
-    """What the summary has read already: the usage of its buckets."""
-    return {(bucket.start, bucket.end): bucket.quantity for bucket in found.buckets}
+def _usage_cost(
+    found: MetricSummary,
+    lines: Mapping[LineKey, Sequence[Segment]],
+    cuts: _Cuts,
+    usage: Mapping[tuple[datetime, datetime], Decimal],
+    edges: Sequence[datetime],
+    *,
+    start: datetime,
+    currency: str,
+) -> UsageCost:
+    rises = _rises(lines, cuts, usage, edges, currency)
+    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
+    begins = [min(segment.window.start for segment in windows) for windows in lines.values()]
+    whole = bool(begins) and min(begins) >= start
+    return UsageCost(found.metric, currency, found.total, sum(b.minor for b in buckets), buckets, tuple(lines), whole)
 
 
 @dataclass(frozen=True, slots=True)
