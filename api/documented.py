@@ -68,7 +68,13 @@ VERDICTS: dict[str, Any] = {
 SCHEMAS: dict[str, Any] = {"UsageEvent": EVENT, "UsageVerdict": VERDICTS}
 
 _EVENT = {"$ref": "#/components/schemas/UsageEvent"}
-_EVENTS = {"type": "array", "minItems": 1, "maxItems": 10_000, "items": {"type": "object"}, "description": "Each a UsageEvent."}
+_EVENTS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 10_000,
+    "items": {},
+    "description": "UsageEvents. Each item is judged on its own: what is none is rejected in the answer, and the others count.",
+}
 RECORD_USAGE: dict[str, Any] = {
     "operationId": "record_usage",
     "tags": ["Usage"],
