@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from werkzeug.wrappers import Response
 
 from admin import blueprint
-from core import audit, clock, jobs, selfcheck
+from core import audit, clock, jobs, rendering, selfcheck
 from core.db import db
 from core.invoicing import due
 from core.metering import queries as metering
@@ -63,7 +63,9 @@ def _metering() -> Check:
     fresh = metering.freshness(db.session(), None, at=clock.now())
     behind = float(fresh.behind_seconds)
     state = "ok" if behind < BEHIND_SECONDS_WATCH else "warn" if behind < BEHIND_SECONDS_BAD else "bad"
-    detail = f"usage counted up to {behind:.1f} s ago, {fresh.backlog:,} events wait" if fresh.backlog else "all accepted usage is counted"
+    since = rendering.relative(fresh.counted_up_to, clock.now())
+    waits = "1 event waits" if fresh.backlog == 1 else f"{fresh.backlog:,} events wait"
+    detail = f"usage counted up to {since}, {waits}" if fresh.backlog else "all accepted usage is counted"
     return Check("Metering", state, detail, "Amounts will rise. Is the aggregator running? Accepted events are safe in the log.")
 
 
