@@ -33,9 +33,7 @@ FORM = {
 
 
 @pytest.mark.parametrize("words", ["quill", "finance@quillmark", "DE 136695976", "lena@"])
-def test_accounts_are_found_by_what_people_know(
-    client: FlaskClient, session: Session, enter: Enter, quillmark: Story, words: str
-) -> None:
+def test_accounts_are_found_by_what_people_know(client: FlaskClient, session: Session, enter: Enter, quillmark: Story, words: str) -> None:
     make_member(session, quillmark.organization, email="lena@quillmark.example")
     make_organization(session, name="Somebody Else")
     enter(OperatorRole.SUPPORT)
