@@ -160,7 +160,7 @@ def durable() -> dict[str, str]:
 
 def throwaway(directory: Path, port: int) -> Cluster:
     """A cluster for tests: durable settings are off, nothing in it outlives the run."""
-    return Cluster(directory, port, secrets.token_urlsafe(16), {**THROWAWAY, "max_connections": "60"})
+    return Cluster(directory, port, secrets.token_urlsafe(16), {**THROWAWAY, "max_connections": "300"})
 
 
 def system_user() -> str | None:

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy.orm import Session
 
 from core import clock as core_clock
+from core.db import db
 from ops import ports, postgres, valkey
 from tests import database
 
@@ -64,9 +65,12 @@ def committed_database_url(cluster: postgres.Cluster, request: pytest.FixtureReq
 
 
 @pytest.fixture(scope="module")
-def committed_app(committed_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Flask:
+def committed_app(committed_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The application on the module's own database; nothing is rolled back, no application context is open."""
-    return database.make_app(committed_database_url, tmp_path_factory.mktemp("home"))
+    made = database.make_app(committed_database_url, tmp_path_factory.mktemp("home"))
+    yield made
+    with made.app_context():
+        db.engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,25 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from core.invoicing import due
 from ops import home as homes
-from tests.e2e.product import Stack, Visitor, running
+from tests.e2e.product import Stack, Visitor, running, until
 from tests.web.test_look import FLAGS
 
 HERE = Path(__file__).parent
 Visit = Callable[..., Visitor]
+PRINTING_SECONDS_MAX = 300.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Journeys first: what heads the list stays on one worker, so that the product is started once."""
     items.sort(key=lambda item: HERE not in item.path.parents)
+
+
+def printed(stack: Stack) -> bool:
+    """Whether every issued invoice has its PDF."""
+    with stack.unit_of_work() as session:
+        return not due.to_print(session)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +47,7 @@ def stack() -> Iterator[Stack]:
     folder.chmod(0o755)
     try:
         with running(folder / "home") as started:
+            until(lambda: printed(started), "the demo's invoices are printed", seconds=PRINTING_SECONDS_MAX)
             yield started
     finally:
         shutil.rmtree(folder, ignore_errors=True)
