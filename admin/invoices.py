@@ -15,7 +15,7 @@ from core import audit, clock, rendering
 from core.db import db, transaction
 from core.errors import BillingError, FieldError, Invalid, NotFound
 from core.identity.queries import as_uuid
-from core.invoicing import draft, finalize, listing, queries, review, statements, void
+from core.invoicing import draft, finalize, listing, queries, review, statements, void, write_off
 from core.invoicing.models import InvoiceStatus
 from core.money import exponent, parse_decimal
 from core.notifications import queries as notifications
@@ -103,6 +103,13 @@ def hold_invoice(invoice_id: UUID) -> Response:
 def void_invoice(invoice_id: UUID) -> Response:
     """Take an open invoice back; what it billed is owed still."""
     return _act(invoice_id, lambda session, at: void.void_invoice(session, invoice_id, at=at, actor=g.actor, reason=_why()))
+
+
+@blueprint.post("/invoices/<uuid:invoice_id>/write-off")
+@requires("invoices.write_off")
+def write_off_invoice(invoice_id: UUID) -> Response:
+    """Give up on what is due; the claim stands."""
+    return _act(invoice_id, lambda session, at: write_off.write_off(session, invoice_id, at=at, actor=g.actor, reason=_why()))
 
 
 @blueprint.post("/invoices/<uuid:invoice_id>/payments")

@@ -20,7 +20,7 @@ from core.db import transaction
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization
 from core.identity.permissions import Scope
-from core.invoicing import draft, finalize, manual, queries, void
+from core.invoicing import draft, finalize, manual, queries, void, write_off
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus, InvoiceTax
 from core.payments import queries as payments
 
@@ -49,7 +49,7 @@ class InvoiceIn(Input):
     memo: Annotated[str, Meta(max_length=1000, pattern=FREE_PATTERN)] | None = None
 
 
-class VoidIn(Input):
+class ReasonIn(Input):
     """Why."""
 
     reason: Text | None = None
@@ -184,10 +184,18 @@ def finalize_invoice(call: Call, invoice_id: uuid.UUID) -> InvoiceDetail:
 
 
 @endpoint("POST", "/billing/invoices/<uuid:invoice_id>/void", scope=Scope.BILLING_WRITE, tag=TAG)
-def void_invoice(call: Call, invoice_id: uuid.UUID, body: VoidIn) -> InvoiceDetail:
+def void_invoice(call: Call, invoice_id: uuid.UUID, body: ReasonIn) -> InvoiceDetail:
     """Void an open invoice. Its number stays; what it billed is owed still and comes with the next invoice."""
     organization = call.owning_organization("invoices", invoice_id)
     void.void_invoice(call.session, invoice_id, at=call.now(organization), actor=call.actor, reason=body.reason)
+    return _detail(call, organization.id, invoice_id)
+
+
+@endpoint("POST", "/billing/invoices/<uuid:invoice_id>/write-off", scope=Scope.BILLING_WRITE, tag=TAG)
+def write_off_invoice(call: Call, invoice_id: uuid.UUID, body: ReasonIn) -> InvoiceDetail:
+    """Give up on an open invoice: it becomes uncollectible, what is due is bad debt. A payment that still arrives is taken."""
+    organization = call.owning_organization("invoices", invoice_id)
+    write_off.write_off(call.session, invoice_id, at=call.now(organization), actor=call.actor, reason=body.reason)
     return _detail(call, organization.id, invoice_id)
 
 

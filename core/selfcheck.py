@@ -56,18 +56,32 @@ RULES = (
     ),
     Rule(
         "V3-receivable",
-        "accounts receivable of each customer equals what its issued invoices are due (refunded amounts included)",
+        "accounts receivable of each customer equals what its open and paid invoices are due (refunded amounts included)",
         """WITH booked AS (
                SELECT a.organization_id, a.currency, sum(p.amount_minor) AS minor
                  FROM ledger_accounts a JOIN postings p ON p.ledger_account_id = a.id
                 WHERE a.code = 'accounts_receivable' GROUP BY 1, 2),
              owed AS (
                SELECT organization_id, currency, sum(amount_due_minor) AS minor
-                 FROM invoices WHERE status IN ('open', 'paid', 'uncollectible') GROUP BY 1, 2)
+                 FROM invoices WHERE status IN ('open', 'paid') GROUP BY 1, 2)
            SELECT format('organization %s: the books say %s %s, the invoices %s',
                          organization_id, coalesce(booked.minor, 0), currency, coalesce(owed.minor, 0)) AS what
              FROM booked FULL JOIN owed USING (organization_id, currency)
             WHERE coalesce(booked.minor, 0) <> coalesce(owed.minor, 0)""",
+    ),
+    Rule(
+        "V3-written-off",
+        "the bad debt of each customer equals what its uncollectible invoices are due",
+        """WITH booked AS (
+               SELECT a.organization_id, a.currency, sum(p.amount_minor) AS minor
+                 FROM ledger_accounts a JOIN postings p ON p.ledger_account_id = a.id WHERE a.code = 'bad_debt' GROUP BY 1, 2),
+             lost AS (
+               SELECT organization_id, currency, sum(amount_due_minor) AS minor
+                 FROM invoices WHERE status = 'uncollectible' GROUP BY 1, 2)
+           SELECT format('organization %s: the books say %s %s, the invoices %s',
+                         organization_id, coalesce(booked.minor, 0), currency, coalesce(lost.minor, 0)) AS what
+             FROM booked FULL JOIN lost USING (organization_id, currency)
+            WHERE coalesce(booked.minor, 0) <> coalesce(lost.minor, 0)""",
     ),
     Rule(
         "V3-customer-credit",

@@ -62,7 +62,15 @@ _READ = frozenset(
     }
 )
 _DRAFTS = frozenset({"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change"})
-_MONEY = _DRAFTS | {"invoices.finalize", "invoices.void", "runs.finalize", "payments.collect", "payments.record", "refunds.request"}
+_MONEY = _DRAFTS | {
+    "invoices.finalize",
+    "invoices.void",
+    "invoices.write_off",
+    "runs.finalize",
+    "payments.collect",
+    "payments.record",
+    "refunds.request",
+}
 
 ROLES: dict[str, frozenset[str]] = {
     Role.OWNER: _LOOK | _DEVELOP | _PAY | {"team.change", "audit.view"},

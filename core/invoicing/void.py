@@ -41,8 +41,14 @@ def lock(session: Session, invoice_id: uuid.UUID) -> Invoice:
     return invoice
 
 
+def refuse_while_charged(session: Session, invoice_id: uuid.UUID) -> None:
+    """Conflict when a charge of the locked invoice is on its way."""
+    if session.execute(_LIVE_CHARGE, {"invoice_id": invoice_id}).first():
+        raise Conflict("A payment of this invoice is on its way; try again when it is settled.", code="payment_in_progress")
+
+
 def void_invoice(session: Session, invoice_id: uuid.UUID, *, at: datetime, actor: Actor, reason: str | None = None) -> Invoice:
-    """Void an open invoice on which nothing was paid; voiding it again changes nothing. Credits it used are given back.
+    """Void an open or uncollectible invoice on which nothing was paid; voiding it again changes nothing. Credits it used are given back.
 
     What it billed is owed still and will be on the subscription's next invoice. InvalidTransition for drafts and paid invoices,
     Conflict when something was paid on it or a charge is on its way.
@@ -54,12 +60,12 @@ def void_invoice(session: Session, invoice_id: uuid.UUID, *, at: datetime, actor
         raise InvalidTransition("A draft is discarded, not voided: it has no number yet.")
     if invoice.amount_paid_minor:
         raise Conflict("Something was paid on this invoice; refund it first.", code="invoice_paid_in_part")
-    if session.execute(_LIVE_CHARGE, {"invoice_id": invoice_id}).first():
-        raise Conflict("A payment of this invoice is on its way; try again when it is settled.", code="payment_in_progress")
+    refuse_while_charged(session, invoice_id)
+    reversal = _reversal(invoice, at)
     move(invoice, InvoiceStatus.VOID)
     invoice.voided_at, invoice.next_collect_at = at, None
     account_credits.give_back(session, invoice.organization_id, invoice.id)
-    post.post_all(session, _reversal(invoice, at))
+    post.post_all(session, reversal)
     audit.record(
         session, actor, "invoice.voided", invoice, at=at, reason=reason, number=invoice.invoice_number, total_minor=invoice.total_minor
     )
@@ -74,9 +80,12 @@ def _reversal(invoice: Invoice, at: datetime) -> list[post.Fact]:
         (AccountCode.TAX_PAYABLE, invoice.tax_minor),
     ]
     returned = [(AccountCode.RECEIVABLE, used), (AccountCode.CUSTOMER_CREDIT, -used)]
+    given_up = invoice.amount_due_minor if invoice.status == InvoiceStatus.UNCOLLECTIBLE else 0
+    claimed = [(AccountCode.RECEIVABLE, given_up), (AccountCode.WRITE_OFF, -given_up)]
     words = f"of void invoice {invoice.invoice_number}"
     common = ("invoices", invoice.id)
     return [
         post.Fact(invoice.organization_id, "invoice_void", *common, entries, invoice.currency, at, f"Reversal {words}"),
+        post.Fact(invoice.organization_id, "recovery", *common, claimed, invoice.currency, at, f"Write-off taken back {words}"),
         post.Fact(invoice.organization_id, "credit_returned", *common, returned, invoice.currency, at, f"Credit {words}"),
     ]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import audit, jobs
 from core.audit import SYSTEM, Actor
-from core.invoicing import settle
+from core.invoicing import settle, write_off
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.ledger import post
 from core.ledger.models import AccountCode
@@ -104,6 +104,7 @@ def _succeeded(
     excess = row.amount_minor - applied
     session.flush()
     if invoice is not None and applied:
+        write_off.recover(session, invoice, row, amount_minor=applied, at=at)
         settle.apply_payment(session, invoice, amount_minor=applied, at=at, actor=actor)
         invoice.next_collect_at = None
     if invoice is not None and excess:

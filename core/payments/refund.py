@@ -14,7 +14,7 @@ from core import audit, jobs
 from core.audit import SYSTEM, Actor
 from core.db import new_id, retrying, transaction
 from core.errors import Conflict, FieldError, Invalid, NotFound
-from core.invoicing import settle
+from core.invoicing import settle, write_off
 from core.invoicing.models import Invoice
 from core.ledger import post
 from core.ledger.models import AccountCode
@@ -182,6 +182,7 @@ def _succeeded(session: Session, row: BillingTransaction, invoice: Invoice | Non
     from_credit = excess.release(session, row, charge)
     settled = row.amount_minor - from_credit
     if invoice is not None and settled:
+        write_off.recover(session, invoice, row, amount_minor=-settled, at=at)
         settle.reverse(session, invoice, amount_minor=settled, at=at, actor=actor)
     post.post(
         session,

@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core import selfcheck
 from core.audit import SYSTEM
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, Invalid, InvalidTransition, NotFound
 from core.identity.models import Organization
+from core.invoicing import void, write_off
 from core.payments import collect, external, refund
 from core.payments.attempts import made_at
 from core.payments.models import BillingTransaction, TransactionType
@@ -98,3 +100,30 @@ def test_a_transfer_goes_back_too(session: Session, charging: ProviderFake) -> N
     assert balances(session, organization) == {"CASH_CLEARING": 11000, "RECEIVABLE": 900, "REVENUE": -11900}
     session.refresh(invoice)
     assert (invoice.status, invoice.amount_paid_minor) == ("paid", 11000)
+
+
+def test_money_for_an_invoice_that_was_written_off_is_a_recovery(session: Session) -> None:
+    organization = make_organization(session)
+    invoice = open_invoice(session, organization)
+    write_off.write_off(session, invoice.id, at=NOW, actor=SYSTEM, reason="insolvent")
+    assert write_off.write_off(session, invoice.id, at=NOW, actor=SYSTEM).status == "uncollectible"
+    assert balances(session, organization) == {"WRITE_OFF": 11900, "REVENUE": -11900}
+    booked = {"at": NOW, "actor": SYSTEM}
+    external.record_external(session, organization.id, invoice.id, amount_minor=1900, reference="QUOTA 1", **booked)
+    assert (invoice.status, invoice.amount_due_minor) == ("uncollectible", 10000)
+    assert balances(session, organization) == {"WRITE_OFF": 10000, "CASH_CLEARING": 1900, "REVENUE": -11900}
+    external.record_external(session, organization.id, invoice.id, amount_minor=10000, reference="QUOTA 2", **booked)
+    assert invoice.status == "paid"
+    assert balances(session, organization) == {"CASH_CLEARING": 11900, "REVENUE": -11900}
+    with pytest.raises(InvalidTransition):
+        write_off.write_off(session, invoice.id, at=NOW, actor=SYSTEM)
+    assert not [found for found in selfcheck.run(session) if found.code.startswith("V3")]
+
+
+def test_voiding_what_was_written_off_leaves_nothing_in_the_books(session: Session) -> None:
+    organization = make_organization(session)
+    invoice = open_invoice(session, organization)
+    write_off.write_off(session, invoice.id, at=NOW, actor=SYSTEM)
+    void.void_invoice(session, invoice.id, at=NOW, actor=SYSTEM)
+    assert balances(session, organization) == {}
+    assert not [found for found in selfcheck.run(session) if found.code.startswith("V3")]

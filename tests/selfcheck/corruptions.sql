@@ -14,6 +14,11 @@ UPDATE postings p SET ledger_account_id = r.id FROM ledger_accounts a, ledger_ac
     a.organization_id AND p.amount_minor > 0 AND a.organization_id = (SELECT organization_id FROM invoices WHERE id =
     (SELECT id FROM invoices WHERE status = 'open' AND amount_due_minor = 5000 LIMIT 1));
 
+-- V3-written-off
+INSERT INTO ledger_accounts (organization_id, code, currency) SELECT DISTINCT organization_id, 'bad_debt', currency FROM invoices;
+UPDATE postings p SET ledger_account_id = r.id FROM ledger_accounts a, ledger_accounts r WHERE a.id = p.ledger_account_id
+    AND a.code = 'revenue' AND r.code = 'bad_debt' AND r.organization_id = a.organization_id;
+
 -- V3-customer-credit
 UPDATE account_credits SET amount_minor = amount_minor + 1, remaining_minor = remaining_minor + 1;
 
