@@ -27,10 +27,23 @@ class BillingMode(StrEnum):
 
 
 class CreditPolicy(StrEnum):
-    """What becomes of the unused part of a price billed in advance when a term ends early."""
+    """What becomes of the unused part of a price billed in advance when a term ends early.
+
+    CREDIT: it is given back at once. NEXT_INVOICE: what a change of plan or quantity makes up waits for the next invoice of the
+    subscription. NONE: it is kept.
+    """
 
     CREDIT = "credit"
+    NEXT_INVOICE = "next_invoice"
     NONE = "none"
+
+
+class AfterTrial(StrEnum):
+    """What follows a trial that ends while the account has no payment method. With one, every trial converts."""
+
+    CONVERT = "convert"
+    CANCEL = "cancel"
+    PAUSE = "pause"
 
 
 class SubscriptionPlan(Base):
@@ -61,6 +74,7 @@ class PlanVersion(Base):
         one_of("status", VersionStatus),
         one_of("billing_mode", BillingMode),
         one_of("credit_policy", CreditPolicy),
+        one_of("trial_end_without_method", AfterTrial),
         finite("base_price", minimum=0),
         CheckConstraint("trial_period_days >= 0 AND interval_count > 0", name="periods_sane"),
     )
@@ -75,6 +89,7 @@ class PlanVersion(Base):
     billing_period: Mapped[str] = mapped_column(String(16))
     interval_count: Mapped[int] = mapped_column(Integer, server_default="1")
     trial_period_days: Mapped[int] = mapped_column(Integer, server_default="0")
+    trial_end_without_method: Mapped[str] = mapped_column(String(16), server_default="convert")
     proration: Mapped[str] = mapped_column(String(16))
     credit_policy: Mapped[str] = mapped_column(String(16))
     features: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

@@ -8,11 +8,23 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, LargeBinary, String, UniqueConstraint, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from core.catalog.models import PlanVersion, SubscriptionPlan
+from core.catalog.models import AfterTrial, PlanVersion, SubscriptionPlan
 from core.db import Base, Currency, Id, MinorUnits, finite, one_of
 
 
@@ -30,14 +42,25 @@ class AnchorMode(StrEnum):
     CALENDAR = "calendar"
 
 
+class SuspensionCause(StrEnum):
+    """Why access is off: UNPAID, after dunning, ends when the invoice is paid; what an OPERATOR suspended only an operator reinstates."""
+
+    UNPAID = "unpaid"
+    OPERATOR = "operator"
+
+
 TRANSITIONS: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
-    SubscriptionStatus.TRIALING: frozenset({SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED, SubscriptionStatus.CANCELED}),
+    SubscriptionStatus.TRIALING: frozenset(
+        {SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED, SubscriptionStatus.SUSPENDED, SubscriptionStatus.CANCELED}
+    ),
     SubscriptionStatus.ACTIVE: frozenset(
         {SubscriptionStatus.PAST_DUE, SubscriptionStatus.PAUSED, SubscriptionStatus.SUSPENDED, SubscriptionStatus.CANCELED}
     ),
     SubscriptionStatus.PAST_DUE: frozenset({SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED, SubscriptionStatus.CANCELED}),
     SubscriptionStatus.PAUSED: frozenset({SubscriptionStatus.ACTIVE, SubscriptionStatus.CANCELED}),
-    SubscriptionStatus.SUSPENDED: frozenset({SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.CANCELED}),
+    SubscriptionStatus.SUSPENDED: frozenset(
+        {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.CANCELED}
+    ),
     SubscriptionStatus.CANCELED: frozenset({SubscriptionStatus.ACTIVE}),
 }
 
@@ -53,6 +76,14 @@ class Subscription(Base):
         UniqueConstraint("organization_id", "id"),
         one_of("status", SubscriptionStatus),
         one_of("anchor_mode", AnchorMode),
+        one_of("trial_end_without_method", AfterTrial),
+        one_of("suspension_cause", SuspensionCause),
+        CheckConstraint("billing_day BETWEEN 1 AND 31", name="billing_day_in_month"),
+        CheckConstraint(
+            "(status = 'suspended') = (suspended_at IS NOT NULL) AND (suspended_at IS NULL) = (suspension_cause IS NULL)",
+            name="suspension_explained",
+        ),
+        Index("ix_subscriptions_past_due", "id", postgresql_where=text("status = 'past_due'")),
         Index("ix_subscriptions_due", "next_bill_at", postgresql_where=text("next_bill_at IS NOT NULL")),
     )
 
@@ -63,8 +94,12 @@ class Subscription(Base):
     status: Mapped[str] = mapped_column(String(50))
     currency: Mapped[Currency]
     anchor_mode: Mapped[str] = mapped_column(String(16))
+    billing_day: Mapped[int | None] = mapped_column(SmallInteger)
+    """Day of the month on which periods of months begin, in place of `anchor_mode`; 29 to 31 fall on the last day of a shorter month."""
     started_at: Mapped[datetime]
     trial_end: Mapped[datetime | None]
+    trial_end_without_method: Mapped[str] = mapped_column(String(16), server_default="convert")
+    """What follows the trial when the account has no payment method by then."""
     current_period_start: Mapped[datetime | None]
     current_period_end: Mapped[datetime | None]
     next_bill_at: Mapped[datetime | None]
@@ -73,6 +108,8 @@ class Subscription(Base):
     cancel_at_period_end: Mapped[bool] = mapped_column(server_default=text("false"))
     canceled_at: Mapped[datetime | None]
     ends_at: Mapped[datetime | None]
+    suspended_at: Mapped[datetime | None]
+    suspension_cause: Mapped[str | None] = mapped_column(String(16))
     payment_method_id: Mapped[uuid.UUID | None]
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

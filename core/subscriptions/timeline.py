@@ -33,7 +33,7 @@ def load(session: Session, subscription_ids: Collection[uuid.UUID]) -> dict[uuid
         .where(PlanVersion.id == any_(literal(list({row.plan_version_id for row in rows}), ARRAY(Uuid))))
         .options(raiseload(PlanVersion.plan), selectinload(PlanVersion.rules).raiseload(PricingRule.metric))
     ).all()
-    priced = {version.id: (rules(version), version.credit_policy == CreditPolicy.CREDIT) for version in versions}
+    priced = {version.id: (rules(version), version.credit_policy != CreditPolicy.NONE) for version in versions}
     loaded: dict[uuid.UUID, list[Term]] = {subscription_id: [] for subscription_id in subscription_ids}
     for row in rows:
         charged, credit_unused = priced[row.plan_version_id]
@@ -86,7 +86,7 @@ def _term(item: Span) -> Term:
         rules=() if item.is_trial else rules(item.version),
         quantity=item.quantity,
         anchor=item.anchor,
-        credit_unused=item.version.credit_policy == CreditPolicy.CREDIT,
+        credit_unused=item.version.credit_policy != CreditPolicy.NONE,
     )
 
 
