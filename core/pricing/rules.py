@@ -1,23 +1,20 @@
-"""Price models as plain values, and their JSON form (one vocabulary in database, API and pages)."""
+"""Price models of one quantity as plain values, and their JSON form; those of several quantities are in core.pricing.models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TypeVar
 
-from core.money import parse_decimal, plain
+from core.money import plain
+from core.pricing.fields import RuleError, amount, only, positive
+
+__all__ = [
+    "MODEL_NAMES", "AnyTier", "BlockTier", "Flat", "Graduated", "GraduatedBlocks", "GraduatedPercentage", "Package", "PerUnit",
+    "PriceModel", "RateTier", "RuleError", "Stairstep", "Tier", "Volume", "VolumeBlocks", "name_of", "parse_model", "to_json",
+]  # fmt: skip
 
 _ZERO = Decimal(0)
 T = TypeVar("T")
-
-
-class RuleError(ValueError):
-    """A price model's JSON is wrong: `pointer` is the JSON pointer of the value, `detail` says what it must be."""
-
-    def __init__(self, pointer: str, detail: str) -> None:
-        super().__init__(f"{pointer or '/'}: {detail}")
-        self.pointer = pointer
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +188,22 @@ def _plain(value: PriceModel | AnyTier) -> dict[str, object]:
 
 
 def _only_amount(data: Mapping[str, object], key: str) -> Decimal:
-    _only(data, {key}, "")
-    return _amount(data, key, "")
+    only(data, {key}, "")
+    return amount(data, key, "")
 
 
 def _package(data: Mapping[str, object]) -> Package:
-    _only(data, {"package_size", "package_price", "free_units", "rounding"}, "")
-    size = _positive(data, "package_size", "")
+    only(data, {"package_size", "package_price", "free_units", "rounding"}, "")
+    size = positive(data, "package_size", "")
     rounding = data.get("rounding", "up")
     if rounding not in ("up", "down"):
         raise RuleError("/rounding", 'must be "up" or "down"')
-    return Package(size, _amount(data, "package_price", ""), _amount(data, "free_units", "", _ZERO), str(rounding))
+    return Package(size, amount(data, "package_price", ""), amount(data, "free_units", "", _ZERO), str(rounding))
 
 
 def _tiers(data: Mapping[str, object], parse: Callable[[Mapping[str, object], str, Decimal | None], T]) -> tuple[T, ...]:
     """The tiers, each bound above the one before it, so that a gap or an overlap cannot be written down."""
-    _only(data, {"tiers"}, "")
+    only(data, {"tiers"}, "")
     items = data.get("tiers")
     if not isinstance(items, list) or not items:
         raise RuleError("/tiers", "must be a list of at least one tier")
@@ -218,7 +215,7 @@ def _tiers(data: Mapping[str, object], parse: Callable[[Mapping[str, object], st
             raise RuleError(pointer, "must be an object")
         if "up_to" not in item:
             raise RuleError(f"{pointer}/up_to", "is missing; null means without end")
-        up_to = None if item["up_to"] is None else _amount(item, "up_to", pointer)
+        up_to = None if item["up_to"] is None else amount(item, "up_to", pointer)
         if up_to is None and i < len(items) - 1:
             raise RuleError(f"{pointer}/up_to", "only the last tier may be without end")
         if up_to is not None and up_to <= lower:
@@ -237,39 +234,12 @@ def _rate_tier(item: Mapping[str, object], pointer: str, up_to: Decimal | None) 
 
 
 def _price_and_fee(item: Mapping[str, object], pointer: str, price: str) -> tuple[Decimal, Decimal]:
-    _only(item, {"up_to", price, "flat_fee"}, pointer)
+    only(item, {"up_to", price, "flat_fee"}, pointer)
     if price not in item and "flat_fee" not in item:
         raise RuleError(pointer, f"must have a {price} or a flat_fee")
-    return _amount(item, price, pointer, _ZERO), _amount(item, "flat_fee", pointer, _ZERO)
+    return amount(item, price, pointer, _ZERO), amount(item, "flat_fee", pointer, _ZERO)
 
 
 def _block_tier(item: Mapping[str, object], pointer: str, up_to: Decimal | None) -> BlockTier:
-    _only(item, {"up_to", "block_size", "block_price"}, pointer)
-    return BlockTier(up_to, _positive(item, "block_size", pointer), _amount(item, "block_price", pointer))
-
-
-def _positive(data: Mapping[str, object], key: str, pointer: str) -> Decimal:
-    value = _amount(data, key, pointer)
-    if value == 0:
-        raise RuleError(f"{pointer}/{key}", "must be more than 0")
-    return value
-
-
-def _amount(data: Mapping[str, object], key: str, pointer: str, default: Decimal | None = None) -> Decimal:
-    value = data.get(key)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise RuleError(f"{pointer}/{key}", "is missing" if key not in data else 'must be a decimal string, such as "0.25"')
-    try:
-        return parse_decimal(value, places=18)
-    except ValueError as error:
-        raise RuleError(f"{pointer}/{key}", str(error)) from None
-
-
-def _only(data: Mapping[str, object], known: set[str], pointer: str) -> None:
-    for key in data:
-        if key not in known:
-            raise RuleError(f"{pointer}/{key}", f"is not a key here; known: {', '.join(sorted(known))}")
+    only(item, {"up_to", "block_size", "block_price"}, pointer)
+    return BlockTier(up_to, positive(item, "block_size", pointer), amount(item, "block_price", pointer))
