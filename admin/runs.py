@@ -14,14 +14,14 @@ from admin import blueprint
 from admin.run_view import REASONS, Decision, stages_of, view_of
 from core import clock
 from core.db import db, transaction
-from core.errors import Invalid
+from core.errors import BillingError, FieldError, Invalid
 from core.identity.queries import as_uuid
 from core.invoicing import numbering, review, run
 from core.invoicing.models import RunStatus
 from core.invoicing.review import Reason, ReviewRow
 from core.payments import queries as payments
 from web.auth import requires
-from web.forms import once
+from web.forms import field_errors, once
 from web.htmx import page, redirect_to
 
 ROWS_MAX = 50
@@ -55,29 +55,7 @@ def start_run() -> Response:
 @requires("runs.view")
 def show_run(run_id: uuid.UUID) -> Response:
     """Stages, totals, exceptions first."""
-    session = db.session()
-    found = run.get(session, run_id)
-    rows = review.rows(session, run_id)
-    reason = request.args.get("reason", "")
-    chosen = _chosen(rows, reason)
-    shown = chosen[: ROWS_MAX if "all" not in request.args else None]
-    causes = review.causes(session, [row.invoice_id for row in shown])
-    return page(
-        "admin/runs/show.html",
-        partial="admin/runs/_review.html",
-        current="runs",
-        run=found,
-        stages=stages_of(found, rows, run.totals(session, run_id)),
-        totals=run.totals(session, run_id),
-        errors=run.errors(session, run_id),
-        counts=review.counts(rows),
-        calm=sum(not row.reasons for row in rows),
-        open_calm=sum(not row.reasons and not row.reviewed_by and not row.held_reason for row in rows),
-        rows=[view_of(row, causes[row.invoice_id]) for row in shown],
-        more=len(chosen) - len(shown),
-        reason=reason,
-        reason_names=REASONS,
-    )
+    return _show(run_id, request.args.get("reason", ""))
 
 
 @blueprint.get("/runs/<uuid:run_id>/progress")
@@ -98,16 +76,12 @@ def run_progress(run_id: uuid.UUID) -> Response:
 def decide(run_id: uuid.UUID) -> Response:
     """Approve, hold or release the picked drafts, or approve every draft without an exception."""
     decision = Decision.parse(request.form.get("do", ""))
-    back = url_for("admin.run", run_id=run_id, reason=request.form.get("shown") or None)
-    with transaction() as session:
-        rows = {row.invoice_id: row for row in review.rows(session, run_id)}
-        if decision.what == "approve_calm":
-            picked = [key for key, row in rows.items() if not row.reasons and not row.held_reason]
-        else:
-            names = [decision.only] if decision.only else request.form.getlist("pick")
-            picked = [key for name in names if (key := as_uuid(name)) in rows]
-        _carry_out(session, decision, picked)
-    return redirect_to(back)
+    shown = request.form.get("shown", "")
+    try:
+        _decide(run_id, decision)
+    except Invalid as error:
+        return _show(run_id, shown, error)
+    return redirect_to(url_for("admin.run", run_id=run_id, reason=shown or None))
 
 
 @blueprint.get("/runs/<uuid:run_id>/finalization")
@@ -151,6 +125,45 @@ def pause_run(run_id: uuid.UUID) -> Response:
     return redirect_to(url_for("admin.run", run_id=run_id))
 
 
+def _show(run_id: uuid.UUID, reason: str, error: BillingError | None = None) -> Response:
+    session = db.session()
+    found = run.get(session, run_id)
+    rows = review.rows(session, run_id)
+    chosen = _chosen(rows, reason)
+    shown = chosen[: ROWS_MAX if "all" not in request.args else None]
+    causes = review.causes(session, [row.invoice_id for row in shown])
+    return page(
+        "admin/runs/show.html",
+        partial="admin/runs/_review.html",
+        status=error.status if error else 200,
+        current="runs",
+        errors=field_errors(error) if error else {},
+        form=request.form,
+        run=found,
+        stages=stages_of(found, rows, run.totals(session, run_id)),
+        totals=run.totals(session, run_id),
+        run_errors=run.errors(session, run_id),
+        counts=review.counts(rows),
+        calm=sum(not row.reasons for row in rows),
+        open_calm=sum(not row.reasons and not row.reviewed_by and not row.held_reason for row in rows),
+        rows=[view_of(row, causes[row.invoice_id]) for row in shown],
+        more=len(chosen) - len(shown),
+        reason=reason,
+        reason_names=REASONS,
+    )
+
+
+def _decide(run_id: uuid.UUID, decision: Decision) -> None:
+    with transaction() as session:
+        rows = {row.invoice_id: row for row in review.rows(session, run_id)}
+        if decision.what == "approve_calm":
+            picked = [key for key, row in rows.items() if not row.reasons and not row.held_reason]
+        else:
+            names = [decision.only] if decision.only else request.form.getlist("pick")
+            picked = [key for name in names if (key := as_uuid(name)) in rows]
+        _carry_out(session, decision, picked)
+
+
 def _chosen(rows: Sequence[ReviewRow], reason: str) -> list[ReviewRow]:
     if reason == CALM:
         return [row for row in rows if not row.reasons]
@@ -169,6 +182,7 @@ def _carry_out(session: Any, decision: Decision, picked: Sequence[uuid.UUID]) ->
         return
     why = request.form.get("why", "").strip()
     if len(why) < REASON_LENGTH_MIN:
-        raise Invalid(f"Say in at least {REASON_LENGTH_MIN} characters why the draft is held back.")
+        detail = f"Say in at least {REASON_LENGTH_MIN} characters why the drafts are held back."
+        raise Invalid("A reason is needed.", errors=(FieldError("/why", detail),))
     for invoice_id in picked:
         review.hold(session, invoice_id, reason=why, at=at, actor=actor)

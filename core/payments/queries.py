@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
@@ -181,7 +182,7 @@ def last_use(session: Session, organization_id: uuid.UUID) -> dict[uuid.UUID, Bi
     rows = session.scalars(
         select(BillingTransaction)
         .where(BillingTransaction.organization_id == organization_id, BillingTransaction.payment_method_id.is_not(None))
-        .distinct(BillingTransaction.payment_method_id)
+        .ext(distinct_on(BillingTransaction.payment_method_id))
         .order_by(BillingTransaction.payment_method_id, BillingTransaction.id.desc())
     )
     return {row.payment_method_id: row for row in rows if row.payment_method_id is not None}

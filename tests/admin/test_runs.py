@@ -77,6 +77,8 @@ def test_holding_needs_a_reason_and_keeps_the_draft_back(finance: tuple[FlaskCli
     address, picked = f"/admin/runs/{begun.id}", _drafts(session, begun)[0]
     refused = client.post(f"{address}/decisions", data={"csrf_token": token, "do": "hold", "pick": str(picked), "why": "no"})
     assert refused.status_code == 422
+    assert 'aria-invalid="true"' in refused.text
+    assert f'value="{picked}" aria-label' in refused.text
     client.post(f"{address}/decisions", data={"csrf_token": token, "do": "hold", "pick": str(picked), "why": "Waiting for the PO number"})
     assert "Waiting for the PO number" in client.get(address).text
     assert "Finalize 1 draft" in client.get(address).text
