@@ -29,6 +29,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
     text,
@@ -63,6 +64,13 @@ class LimitAction(StrEnum):
     NOTIFY = "notify"
 
 
+class LimitSource(StrEnum):
+    """Who set a limit. The operator's replaces the plan's limit of the same metric and period; the customer's holds beside them."""
+
+    OPERATOR = "operator"
+    CUSTOMER = "customer"
+
+
 class Metric(Base):
     """What is measured. `event_name` selects the events, `property` the value (None: the event's quantity), `filters` narrow them."""
 
@@ -95,6 +103,8 @@ class UsageLimit(Base):
     __table_args__ = (
         one_of("period", LimitPeriod),
         one_of("action_on_exceed", LimitAction),
+        one_of("source", LimitSource),
+        UniqueConstraint("organization_id", "metric_id", "period", "source"),
         finite("limit_value", minimum=0),
         finite("current_usage", minimum=0),
         Index("ix_usage_limits_organization_id", "organization_id"),
@@ -111,6 +121,9 @@ class UsageLimit(Base):
     exceeded_at: Mapped[datetime | None]
     """When the running period's usage was first seen at or past the limit."""
     reset_at: Mapped[datetime | None]
+    source: Mapped[str] = mapped_column(String(16), server_default=LimitSource.OPERATOR)
+    thresholds: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), server_default=text("'{50,80,100}'"))
+    """Percentages of the limit at which the customer is told."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     metric: Mapped[Metric] = relationship(lazy="joined")
