@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -31,6 +30,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     func,
     text,
 )
@@ -38,14 +38,39 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.db import Base, Id, finite, one_of
+from core.pricing.modifiers import Rounding
 
 
 class Aggregation(StrEnum):
     COUNT = "count"
     SUM = "sum"
     MAX = "max"
+    MIN = "min"
+    AVG = "avg"
     LATEST = "latest"
     UNIQUE_COUNT = "unique_count"
+    WEIGHTED_SUM = "weighted_sum"
+    """Mean over time of a running total, which each event changes by its value."""
+    PERCENTILE = "percentile"
+    """Nearest rank: the smallest value that at least that share of the events does not exceed."""
+
+
+class BucketSize(StrEnum):
+    """Local spans a metric is aggregated in before the spans are put together."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+class BucketTotal(StrEnum):
+    """How the quantities of the buckets that have events become one."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+    AVG = "avg"
 
 
 class LimitPeriod(StrEnum):
@@ -75,7 +100,14 @@ class Metric(Base):
     """What is measured. `event_name` selects the events, `property` the value (None: the event's quantity), `filters` narrow them."""
 
     __tablename__ = "metrics"
-    __table_args__ = (one_of("aggregation", Aggregation),)
+    __table_args__ = (
+        one_of("aggregation", Aggregation),
+        one_of("bucket_size", BucketSize),
+        one_of("bucket_total", BucketTotal),
+        one_of("rounding", Rounding),
+        CheckConstraint("percentile > 0 AND percentile <= 100", name="percentile_range"),
+        CheckConstraint("(bucket_size IS NULL) = (bucket_total IS NULL)", name="bucket_whole"),
+    )
 
     id: Mapped[Id]
     number: Mapped[int] = mapped_column(Integer, Identity(always=True), unique=True)
@@ -90,10 +122,25 @@ class Metric(Base):
     """Conditions that must all hold: [{"property": "region", "in": ["eu", "us"]}]."""
     group_by: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """Event properties the usage can be broken down by."""
+    expression: Mapped[str | None] = mapped_column(Text)
+    """Arithmetic over event properties in place of `property`; see core.metering.expressions."""
+    operation_property: Mapped[str | None] = mapped_column(String(100))
+    """Of a unique count: the property that says whether the value is added or removed."""
+    percentile: Mapped[Decimal | None]
+    """Of a percentile: which, over 0 and at most 100."""
+    recurring: Mapped[bool] = mapped_column(server_default=false())
+    """Whether the value of one period is where the next begins."""
+    bucket_size: Mapped[str | None] = mapped_column(String(10))
+    bucket_total: Mapped[str | None] = mapped_column(String(10))
+    rounding: Mapped[str | None] = mapped_column(String(10))
+    """What is done to the quantity of a window, once; None: it keeps 12 places."""
+    rounding_precision: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     archived_at: Mapped[datetime | None]
     counted_at: Mapped[datetime | None]
-    """When the aggregator took it up, counting the events already there; None: not yet."""
+    """When all events already there were counted, and new ones from then on; None: not yet."""
+    counted_through: Mapped[datetime | None]
+    """While the past is being counted: events before this instant are, old and new ones."""
 
 
 class UsageLimit(Base):
@@ -218,40 +265,9 @@ usage_rollups = Table(
     Column("last_at", INSTANT, nullable=False),
     Column("last_batch", BigInteger, nullable=False),
     Column("last_position", SmallInteger, nullable=False),
-    CheckConstraint("quantity >= 0 AND quantity < 'Infinity'", name="quantity_finite"),
+    Column("moment", Numeric),
+    CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity'", name="quantity_finite"),
     comment="Usage per metric, UTC hour and group (JSON array of group_by values). quantity: sum, count, maximum or latest value",
-)
-
-usage_unique_values = Table(
-    "usage_unique_values",
-    Base.metadata,
-    Column("organization_number", Integer, primary_key=True, autoincrement=False),
-    Column("metric_number", Integer, primary_key=True, autoincrement=False),
-    Column("hour", INSTANT, primary_key=True),
-    Column("group_key", Text(collation="C"), primary_key=True, server_default=""),
-    Column("value_hash", LargeBinary, primary_key=True),
-    Column("first_at", INSTANT, nullable=False),
-    Column("last_at", INSTANT, nullable=False),
-    comment="The exact set behind a unique count; value_hash is BLAKE2b-128 of the value's canonical text",
-)
-
-usage_dedup_segments = Table(
-    "usage_dedup_segments",
-    Base.metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("received_on", Date, nullable=False, index=True),
-    Column("entries", Integer, nullable=False),
-    Column("keys", LargeBinary, nullable=False),
-    comment="Idempotency keys counted by one flush: dedup.ENTRY records of hash and content fingerprint",
-)
-
-usage_dedup_keys = Table(
-    "usage_dedup_keys",
-    Base.metadata,
-    Column("key_hash", LargeBinary, primary_key=True),
-    Column("fingerprint", BigInteger, nullable=False),
-    Column("received_on", Date, nullable=False),
-    comment="The same keys, one a row: the DedupStore that needs no memory",
 )
 
 usage_rejections = Table(
@@ -269,15 +285,4 @@ usage_rejections = Table(
     Column("event", LargeBinary, nullable=False),
     Index("ix_usage_rejections_organization_id_id", "organization_id", "id"),
     comment="Events that were refused, as sent (at most 8 KiB of each), for the debugger and a later replay",
-)
-
-usage_state = Table(
-    "usage_state",
-    Base.metadata,
-    Column("one", Integer, primary_key=True, autoincrement=False),
-    Column("dedup_seed", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("daily_through", INSTANT, nullable=False),
-    CheckConstraint("one = 1", name="single_row"),
-    comment="The aggregator's own settings and marks",
 )

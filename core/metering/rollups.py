@@ -21,7 +21,7 @@ CHANGE_COLUMNS = f"{BUCKET}, events, quantity, first_at, last_at, last_batch, la
 TEMPORARY = """CREATE TEMPORARY TABLE IF NOT EXISTS flush_sums (organization_number int, metric_number int, hour timestamptz, events bigint,
     quantity numeric, first_at timestamptz, last_at timestamptz) ON COMMIT DELETE ROWS;
   CREATE TEMPORARY TABLE IF NOT EXISTS flush_tallies (LIKE usage_rollups, aggregation text) ON COMMIT DELETE ROWS;
-  CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values) ON COMMIT DELETE ROWS"""
+  CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"""
 WIDER = "first_at = least(r.first_at, excluded.first_at), last_at = greatest(r.last_at, excluded.last_at)"
 ADD = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS})
   SELECT organization_number, metric_number, hour, '', events, quantity, first_at, last_at, 0, 0 FROM flush_sums
