@@ -116,7 +116,7 @@ class UsageBlock(Base):
 
 
 class UsageReservation(Base):
-    """Allowance taken before the usage itself arrives. `at` is in the organization's time, the other instants are real time."""
+    """Allowance taken before the usage itself arrives; its instants are real time, also for an organization on a test clock."""
 
     __tablename__ = "usage_reservations"
     __table_args__ = (
@@ -130,7 +130,6 @@ class UsageReservation(Base):
     organization_number: Mapped[int] = mapped_column(Integer)
     metric_id: Mapped[uuid.UUID]
     quantity: Mapped[Decimal]
-    at: Mapped[datetime]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]

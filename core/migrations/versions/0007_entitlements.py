@@ -119,7 +119,6 @@ def _reservations() -> None:
         sa.Column("organization_number", sa.Integer(), nullable=False),
         sa.Column("metric_id", sa.Uuid(), nullable=False),
         sa.Column("quantity", sa.Numeric(), nullable=False),
-        sa.Column("at", INSTANT, nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.Column("settled_at", INSTANT),
