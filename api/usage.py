@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -14,15 +14,17 @@ import structlog
 from flask import Flask
 
 from api import usage_once
+from api.drop_in import cloud_events
 from core import clock
 from core.config import Settings
 from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
 from core.identity.keys import TOKEN, hash_token
-from core.metering import accept, bodies, results
+from core.metering import accept, bodies, foreign, results
 from core.metering.accept import Verdict
 from core.metering.bodies import Form, Malformed, TooLarge, UnsupportedEncoding
 from core.metering.careful import Refused, Window
 from core.metering.directory import Directory, Principal
+from core.metering.foreign import Untranslatable
 from core.metering.log import Log
 from core.metering.rates import Rates
 from core.metering.results import Result
@@ -79,19 +81,47 @@ class UsageEndpoint:
             status, headers, body = self._problem(_Failed("Something failed on our side; nothing was kept."), request_id)
         return status, [*headers, (HEADER, request_id), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")], body
 
+    @property
+    def directory(self) -> Directory:
+        """Keys, organizations and metrics."""
+        return self._directory
+
+    def admitted(self, environ: Environ) -> Principal:
+        """The key of the request, live and within its rate. Raises Unauthenticated or RateLimited."""
+        principal = self._principal(environ)
+        self._rates.check(principal.key_id)
+        return principal
+
+    def body(self, environ: Environ) -> bytes:
+        """The body, inflated. Raises Malformed, TooLarge or UnsupportedEncoding."""
+        return bodies.inflate(self._body(environ), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower(), limit=self._limit)
+
+    def judge(self, principal: Principal, events: Sequence[bytes | Untranslatable], *, single: bool) -> Verdict:
+        """The verdict on events translated from another wire format."""
+        return foreign.judge(self._directory, principal, events, window=self._window, at=clock.now(), single=single)
+
+    def keep(self, principal: Principal, verdict: Verdict) -> int | None:
+        """Make the verdict durable; the batch's id, None when nothing was accepted. Raises Unavailable."""
+        self._rates.take(principal.key_id, verdict.events)
+        return self._log.append(verdict)
+
     def close(self) -> None:
         """Commit what waits and give the connections back."""
         self._log.close()
         self._directory.close()
 
     def _take(self, environ: Environ) -> Answer:
-        principal = self._principal(environ)
-        self._rates.check(principal.key_id)
-        form = _form(environ)
-        body = bodies.inflate(self._body(environ), environ.get("HTTP_CONTENT_ENCODING", "").strip().lower(), limit=self._limit)
-        verdict = accept.judge(self._directory, principal, body, form, window=self._window, at=clock.now())
-        self._rates.take(principal.key_id, verdict.events)
-        batch_id = self._log.append(verdict)
+        principal = self.admitted(environ)
+        if cloud_events.is_sent(environ):
+            events, single = cloud_events.translate(environ, self.body(environ))
+            verdict, show = self.judge(principal, events, single=single), cloud_events.shown
+        else:
+            form = _form(environ)
+            body = self.body(environ)
+            verdict, show = accept.judge(self._directory, principal, body, form, window=self._window, at=clock.now()), None
+        batch_id = self.keep(principal, verdict)
+        if show is not None:
+            verdict = show(verdict)
         seconds = _wait_seconds(environ)
         result = results.wait(self._directory, batch_id, seconds=seconds) if seconds and batch_id is not None else None
         headers = [("Content-Type", "application/json")]
@@ -226,7 +256,7 @@ def _form(environ: Environ) -> Form:
     kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     form = FORMS.get(kind or "application/json")
     if form is None:
-        raise UnsupportedEncoding(f"Content-Type {kind[:60]!r} is not taken; send application/json or application/x-ndjson.")
+        raise UnsupportedEncoding(f"Content-Type {kind[:60]!r} is not taken; send application/json, application/x-ndjson or CloudEvents.")
     return form
 
 
