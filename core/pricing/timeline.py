@@ -2,6 +2,7 @@
 
 A subscription is a timeline of terms. A trial is a term without rules, a pause is a gap. Renewal, plan change, seats, cancellation,
 late usage and a repeated run are no cases of their own: each changes the terms or the usage, and the difference to what was billed is due.
+Seats, add-ons, coupons and commitments are rules of the terms.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,32 +10,38 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
 from fractions import Fraction
-from functools import lru_cache
-from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from core.money import EXACT, format_decimal, plain, round_half_up, round_ratio
-from core.periods import Anchor, Period, cycle_containing
+from core.periods import Period
 from core.pricing.price import Explanation, explain, price
-from core.pricing.proration import WHOLE, Proration, share
+from core.pricing.proration import WHOLE, Proration
 from core.pricing.rules import to_json
-from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
+from core.pricing.segments import current_cycle, next_due, open_segments, segments
+from core.pricing.spend import SpendPart, spend_part, spent
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term, Timing
 
 __all__ = [
     "Kind", "LineItem", "LineKey", "LineKind", "Owed", "Part", "Proration", "Rule", "Segment", "Term", "Timing",
-    "current_cycle", "due", "next_due", "open_segments", "owed", "segments",
+    "current_cycle", "due", "next_due", "open_segments", "owed", "segments", "usage_price",
 ]  # fmt: skip
 
 _ZERO = Decimal(0)
+_NOTHING_SETTLED: Mapping[LineKey, int] = MappingProxyType({})
 
 
 class Part(NamedTuple):
-    """A priced piece of a line: `amount` is `price(model, quantity)` times `fraction`, exact."""
+    """A priced piece of a line: `amount` is `price(model, quantity)` times `fraction`, exact.
+
+    `included` of what was measured cost nothing and is not in `quantity`.
+    """
 
     segments: tuple[Segment, ...]
     quantity: Decimal
     fraction: Fraction
     amount: Decimal | Fraction
+    included: Decimal = _ZERO
 
     def explain(self) -> Explanation:
         """How the price came about, before the fraction is taken."""
@@ -47,6 +54,7 @@ class Part(NamedTuple):
         return {
             "windows": [_span(segment.window) for segment in self.segments],
             "quantity": plain(self.quantity),
+            **({"included": plain(self.included)} if self.included else {}),
             "formula": explanation.formula,
             "steps": [step.detail() for step in explanation.steps],
             "price": plain(explanation.amount),
@@ -65,7 +73,7 @@ class Owed(NamedTuple):
     minor: int
     amount: Decimal | Fraction
     quantity: Decimal
-    parts: tuple[Part, ...]
+    parts: tuple[Part | SpendPart, ...]
 
     @property
     def exact(self) -> Decimal:
@@ -80,6 +88,7 @@ class Owed(NamedTuple):
     def detail(self) -> dict[str, object]:
         """The whole derivation as JSON values, every amount a decimal string in major units."""
         return {
+            "kind": self.rule.kind.value,
             "model": to_json(self.rule.model),
             "cycle": _span(self.cycle),
             "parts": [part.detail() for part in self.parts],
@@ -89,7 +98,7 @@ class Owed(NamedTuple):
 
 
 class LineKind(StrEnum):
-    """CHARGE: billed for the first time. ADJUSTMENT: more than was billed. CREDIT: less than was billed."""
+    """CHARGE: billed for the first time (a discount: given). ADJUSTMENT: more than was billed. CREDIT: less than was billed."""
 
     CHARGE = "charge"
     ADJUSTMENT = "adjustment"
@@ -116,55 +125,30 @@ class LineItem(NamedTuple):
         return self.owed.quantity if self.owed else _ZERO
 
 
-def segments(terms: Sequence[Term], *, as_of: datetime, since: datetime | None = None) -> list[Segment]:
-    """Everything owed by `as_of`, in order of cycle: terms are sorted and do not overlap.
-
-    In-advance prices are owed once their cycle, or the term inside it, has begun; the others once their window has ended.
-    Cycles that ended by `since` are closed and left out.
-    """
-    return [segment for segment in _walk(terms, as_of, since) if segment.due_at <= as_of]
-
-
-def open_segments(terms: Sequence[Term], *, as_of: datetime) -> list[Segment]:
-    """The cycles running at `as_of` as if they ended now: usage windows stop at `as_of`, recurring prices count in full."""
-    running = [segment for segment in _walk(terms, as_of, since=as_of) if segment.cycle.contains(as_of)]
-    return [_clip(segment, as_of) if segment.rule.kind is Kind.USAGE else segment for segment in running]
-
-
-def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
-    """The first instant later than `after` at which something may fall due: a cycle or a term begins or ends. None: never again."""
-    for term in terms:
-        if term.start > after:
-            return term.start
-        if term.end is not None and term.end <= after:
-            continue
-        if term.end is not None and not term.rules:
-            return term.end
-        cycle_end = cycle_containing(term.anchor, after).end
-        return cycle_end if term.end is None else min(cycle_end, term.end)
-    return None
-
-
-def current_cycle(terms: Sequence[Term], *, as_of: datetime) -> Period | None:
-    """The billing cycle at `as_of`; a trial is one period. None in a gap, before the first term and after the last."""
-    for term in terms:
-        if term.start <= as_of and (term.end is None or as_of < term.end):
-            if term.end is not None and not term.rules:
-                return Period(term.start, term.end)
-            return cycle_containing(term.anchor, as_of)
-    return None
-
-
-def owed(segments: Sequence[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> dict[LineKey, Owed]:
+def owed(
+    segments: Sequence[Segment],
+    usage: Mapping[tuple[str, datetime, datetime], Decimal],
+    currency: str,
+    settled: Mapping[LineKey, int] = _NOTHING_SETTLED,
+) -> dict[LineKey, Owed]:
     """Price the segments, by key. `usage` maps (metric id, window start, window end) to a quantity; a window it lacks had none.
 
     Usage windows of one key are added up before they are priced, so that tiers see the whole cycle. A negative total is billed as 0.
+    `settled` is what was billed in closed cycles, minor units: it counts towards a commitment that is longer than they are.
     """
     by_key: dict[LineKey, list[Segment]] = {}
     for segment in segments:
         by_key.setdefault(segment.key, []).append(segment)
     with localcontext(EXACT):
-        return {key: _owed(key, group, usage, currency) for key, group in by_key.items()}
+        found = {key: _owed(key, group, usage, currency) for key, group in by_key.items() if group[0].rule.kind not in ON_SPEND}
+        if len(found) < len(by_key):
+            _add_spend(found, by_key, settled, currency)
+        return found
+
+
+def usage_price(group: Sequence[Segment], measured: Decimal) -> Decimal:
+    """What `measured` units in the windows of one line cost, exact and in major units: units included in the price are free."""
+    return price(group[0].rule.model, _billable(group, measured)[0])
 
 
 def due(
@@ -189,63 +173,13 @@ def due(
     return [item for item in items if _is_due(item, no_credit)]
 
 
-def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> list[Segment]:
-    """All segments of cycles that have begun by `as_of` and not ended by `since`."""
-    found: list[Segment] = []
-    last: dict[LineKey, int] = {}
-    for term in terms:
-        if term.start > as_of or not term.rules:
-            continue
-        end = term.end
-        until = as_of if end is None else min(as_of, end)
-        for cycle in _begun(term, until, since):
-            window = Period(max(cycle.start, term.start), cycle.end if end is None else min(cycle.end, end))
-            if window.start >= window.end:
-                continue
-            for rule in term.rules:
-                _add(found, last, _segment(rule, term, cycle, window))
-    return found
-
-
-def _begun(term: Term, until: datetime, since: datetime | None) -> tuple[Period, ...]:
-    """The term's cycles that have begun by `until` and not ended by `since`, also when the term itself ended before."""
-    return _cycles(term.anchor, term.start if since is None else max(term.start, since), until)
-
-
-@lru_cache(maxsize=4096)
-def _cycles(anchor: Anchor, first: datetime, last: datetime) -> tuple[Period, ...]:
-    """From the cycle that holds `first` to the one that holds `last`. Cached: an invoice run asks the same of thousands of customers."""
-    bounds = [anchor.boundary(n) for n in range(anchor.index(first), anchor.index(last) + 2)]
-    return tuple(Period(start, end) for start, end in pairwise(bounds))
-
-
-def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
-    part = WHOLE if rule.kind is Kind.USAGE else share(window, cycle, rule.prorate, term.anchor.timezone)
-    return Segment(LineKey(rule.id, cycle.start), rule, term.id, cycle, window, part, term.quantity, term.credit_unused)
-
-
-def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> None:
-    """Append the segment. Usage, and what is never prorated, is not cut by a change of seats: it continues the adjoining segment."""
-    if segment.rule.kind is Kind.USAGE or segment.rule.prorate is Proration.NONE:
-        at = last.get(segment.key)
-        if at is not None and found[at].window.end == segment.window.start:
-            found[at] = found[at]._replace(window=Period(found[at].window.start, segment.window.end))
-            return
-        last[segment.key] = len(found)
-    found.append(segment)
-
-
-def _clip(segment: Segment, as_of: datetime) -> Segment:
-    start = segment.window.start
-    return segment._replace(window=Period(start, max(start, min(segment.window.end, as_of))))
-
-
 def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> Owed:
     rule = group[0].rule
     if rule.kind is Kind.USAGE:
         measured = sum((usage.get((rule.metric_id or "", s.window.start, s.window.end), _ZERO) for s in group), _ZERO)
         quantity = max(measured, _ZERO)
-        parts: tuple[Part, ...] = (Part(tuple(group), quantity, WHOLE, price(rule.model, quantity)),)
+        billable, included = _billable(group, measured)
+        parts: tuple[Part, ...] = (Part(tuple(group), billable, WHOLE, price(rule.model, billable), included),)
     else:
         if rule.prorate is Proration.NONE:
             group = group[:1]  # one whole price a cycle, also when a pause cuts it
@@ -255,6 +189,29 @@ def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime
     if len(parts) > 1:
         amount = sum((Fraction(part.amount) for part in parts), Fraction(0))
     return Owed(key, rule, group[0].cycle, currency, round_half_up(amount, currency), amount, quantity, parts)
+
+
+def _billable(group: Sequence[Segment], measured: Decimal) -> tuple[Decimal, Decimal]:
+    """(units to be priced, units of the measured ones that are included)."""
+    quantity, rule = max(measured, _ZERO), group[0].rule
+    if not rule.included:
+        return quantity, _ZERO
+    windows = group[:1] if rule.prorate is Proration.NONE else group
+    allowance = _decimal(sum((segment.allowance for segment in windows), Fraction(0)))
+    included = min(quantity, allowance)
+    return quantity - included, included
+
+
+def _add_spend(found: dict[LineKey, Owed], by_key: Mapping[LineKey, list[Segment]], settled: Mapping[LineKey, int], currency: str) -> None:
+    """Add what looks at other lines: discounts in order, each on what the ones before it left, then commitments."""
+    minor = {key: entry.minor for key, entry in found.items()}
+    for kind in ON_SPEND:
+        for key, group in by_key.items():
+            rule = group[0].rule
+            if rule.kind is kind:
+                part = spend_part(group, spent(group, minor, settled), currency)
+                minor[key] = round_half_up(part.amount, currency)
+                found[key] = Owed(key, rule, group[0].cycle, currency, minor[key], part.amount, Decimal(1), (part,))
 
 
 def _shared(amount: Decimal, part: Fraction) -> Decimal | Fraction:
@@ -269,11 +226,19 @@ def _item(key: LineKey, entry: Owed, billed: int | None) -> LineItem:
 
 
 def _is_due(item: LineItem, no_credit: Collection[str]) -> bool:
+    if item.owed is not None and item.owed.rule.kind in ON_SPEND:
+        return item.minor != 0 and not _keeps_discount(item)
     if item.kind is LineKind.CHARGE:
         return item.minor != 0 or item.owed is None or any(part.fraction for part in item.owed.parts)
     if item.minor >= 0:
         return item.minor > 0
     return item.key.rule_id not in no_credit and (item.owed is None or item.owed.credit_unused)
+
+
+def _keeps_discount(item: LineItem) -> bool:
+    """Where unused time is not credited, the discount on it is not taken back either."""
+    given_back = item.owed is not None and item.owed.rule.kind is Kind.DISCOUNT and item.minor > 0
+    return given_back and item.owed is not None and not item.owed.credit_unused and item.kind is not LineKind.CHARGE
 
 
 def _span(period: Period) -> list[str]:

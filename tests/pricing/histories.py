@@ -80,7 +80,9 @@ Catalogue = dict[str, tuple[Rule, ...]]
 
 
 @st.composite
-def catalogues(draw: st.DrawFn, kinds: Sequence[Kind] = tuple(Kind), policies: Sequence[Proration] = tuple(Proration)) -> Catalogue:
+def catalogues(
+    draw: st.DrawFn, kinds: Sequence[Kind] = (Kind.RECURRING, Kind.USAGE), policies: Sequence[Proration] = tuple(Proration)
+) -> Catalogue:
     """Three plans; they share a rule, so that a change of plan also continues one, and the trial has none."""
     shared, a, b, pro = (draw(rules(name, kinds, policies)) for name in ("shared", "starter.a", "starter.b", "pro.a"))
     return {"starter": (shared, a, b), "pro": (shared, pro), "trial": ()}

@@ -1,0 +1,165 @@
+"""A timeline cut into segments: for each term, rule and cycle the part of the cycle they share, and when it falls due."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+
+from core.periods import Anchor, Period, cycle_containing
+from core.pricing.proration import WHOLE, Proration, share
+from core.pricing.spend import covered
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term
+
+_NONE = Fraction(0)
+
+
+def segments(terms: Sequence[Term], *, as_of: datetime, since: datetime | None = None) -> list[Segment]:
+    """Everything owed by `as_of`, each rule's in order of cycle: terms are sorted and do not overlap.
+
+    In-advance prices are owed once their cycle, or the term inside it, has begun; the others once their window has ended.
+    Cycles that ended by `since` are closed and left out.
+    """
+    return [segment for segment in _walk(terms, as_of, since) if segment.due_at <= as_of]
+
+
+def open_segments(terms: Sequence[Term], *, as_of: datetime) -> list[Segment]:
+    """The cycles running at `as_of` as if they ended now: usage windows stop at `as_of`, recurring prices count in full.
+
+    Commitments over cycles of their own are left out: what counts towards them lies in cycles that have ended.
+    """
+    running = [segment for segment in _walk(terms, as_of, since=as_of) if segment.cycle.contains(as_of) and not _spans_cycles(segment.rule)]
+    return [_clip(segment, as_of) if segment.rule.kind is Kind.USAGE else segment for segment in running]
+
+
+def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
+    """The first instant later than `after` at which something may fall due: a cycle, a rule or a term begins or ends. None: never again."""
+    for term in terms:
+        if term.start > after:
+            return term.start
+        if term.end is not None and term.end <= after:
+            continue
+        if term.end is not None and not term.rules:
+            return term.end
+        return min(_bounds(term, after))
+    return None
+
+
+def current_cycle(terms: Sequence[Term], *, as_of: datetime) -> Period | None:
+    """The billing cycle at `as_of`; a trial is one period. None in a gap, before the first term and after the last."""
+    for term in terms:
+        if term.start <= as_of and (term.end is None or as_of < term.end):
+            if term.end is not None and not term.rules:
+                return Period(term.start, term.end)
+            return cycle_containing(term.anchor, as_of)
+    return None
+
+
+def _bounds(term: Term, after: datetime) -> Iterator[datetime]:
+    """Where the running cycles of the term, its rules and the term itself begin or end after the instant."""
+    yield cycle_containing(term.anchor, after).end
+    if term.end is not None:
+        yield term.end
+    for rule in term.rules:
+        if rule.cycle is not None:
+            yield cycle_containing(term.anchor_of(rule), after).end
+        if rule.during is not None:
+            yield from (edge for edge in (rule.during.start, rule.during.end) if edge > after)
+
+
+def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> list[Segment]:
+    """All segments of cycles that have begun by `as_of` and not ended by `since`."""
+    found: list[Segment] = []
+    last: dict[LineKey, int] = {}
+    for term in terms:
+        if term.start > as_of or not term.rules:
+            continue
+        until = as_of if term.end is None else min(as_of, term.end)
+        for anchor, rules in _by_anchor(term):
+            for cycle in _begun(anchor, term.start, until, since):
+                window = _within(cycle, term.start, term.end)
+                if window.start < window.end:
+                    _cut(found, last, term, rules, cycle, window, as_of)
+    return found
+
+
+def _by_anchor(term: Term) -> list[tuple[Anchor, list[Rule]]]:
+    """The rules of the term by the cycles they are billed in."""
+    grouped: dict[Anchor, list[Rule]] = {}
+    for rule in term.rules:
+        grouped.setdefault(term.anchor_of(rule), []).append(rule)
+    return list(grouped.items())
+
+
+def _begun(anchor: Anchor, start: datetime, until: datetime, since: datetime | None) -> tuple[Period, ...]:
+    """The cycles that have begun by `until` and not ended by `since`, also when the term itself ended before."""
+    return _cycles(anchor, start if since is None else max(start, since), until)
+
+
+@lru_cache(maxsize=4096)
+def _cycles(anchor: Anchor, first: datetime, last: datetime) -> tuple[Period, ...]:
+    """From the cycle that holds `first` to the one that holds `last`. Cached: an invoice run asks the same of thousands of customers."""
+    bounds = [anchor.boundary(n) for n in range(anchor.index(first), anchor.index(last) + 2)]
+    return tuple(Period(start, end) for start, end in pairwise(bounds))
+
+
+def _within(cycle: Period, start: datetime, end: datetime | None) -> Period:
+    return Period(max(cycle.start, start), cycle.end if end is None else min(cycle.end, end))
+
+
+def _cut(
+    found: list[Segment], last: dict[LineKey, int], term: Term, rules: Sequence[Rule], cycle: Period, window: Period, as_of: datetime
+) -> None:
+    """The segments of one cycle under one term, rule by rule."""
+    for rule in rules:
+        held = window if rule.during is None else window.overlap(rule.during)
+        if held is not None and held.start <= as_of:
+            _add(found, last, _segment(rule, term, cycle, held))
+
+
+def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
+    key, quantity = LineKey(rule.id, cycle.start), term.held(rule)
+    if rule.kind is Kind.USAGE:
+        return Segment(key, rule, term.id, cycle, window, WHOLE, quantity, term.credit_unused, _allowance(rule, term, cycle, window))
+    part = share(window, cycle, rule.prorate, term.anchor.timezone)
+    covers = covered(rule, term.rules) if rule.kind in ON_SPEND else frozenset()
+    return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _NONE, covers)
+
+
+def _allowance(rule: Rule, term: Term, cycle: Period, window: Period) -> Fraction:
+    if not rule.included:
+        return _NONE
+    units = Fraction(rule.included) * (1 if rule.licensed is None else Fraction(term.held(rule)))
+    return units * share(window, cycle, rule.prorate, term.anchor.timezone)
+
+
+def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> None:
+    """Append the segment; one whose rule stays whole continues the adjoining segment of the same cycle."""
+    if segment.rule.is_whole:
+        at = last.get(segment.key)
+        if at is not None and found[at].window.end == segment.window.start:
+            found[at] = _joined(found[at], segment)
+            return
+        last[segment.key] = len(found)
+    found.append(segment)
+
+
+def _joined(before: Segment, after: Segment) -> Segment:
+    """One segment of both windows: shares add up, save where any part owes the whole."""
+    joined = before._replace(window=Period(before.window.start, after.window.end))
+    if before.rule.kind in ON_SPEND:
+        joined = joined._replace(covers=before.covers | after.covers)
+    if before.rule.prorate is Proration.NONE:
+        return joined
+    if before.rule.kind in ON_SPEND:
+        return joined._replace(fraction=before.fraction + after.fraction)
+    return joined._replace(allowance=before.allowance + after.allowance) if before.rule.included else joined
+
+
+def _spans_cycles(rule: Rule) -> bool:
+    return rule.kind is Kind.COMMITMENT and rule.cycle is not None
+
+
+def _clip(segment: Segment, as_of: datetime) -> Segment:
+    start = segment.window.start
+    return segment._replace(window=Period(start, max(start, min(segment.window.end, as_of))))
