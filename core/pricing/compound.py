@@ -6,7 +6,13 @@ from decimal import Decimal
 from fractions import Fraction
 
 from core.pricing.price import tier_index
-from core.pricing.rules import Tier
+from core.pricing.rules import PriceModel, Tier
+from core.pricing.usage import ProratedChange
+
+__all__ = [
+    "Capacity", "CapacityTier", "Cell", "Compound", "Dynamic", "GraduatedProrated", "Matrix", "PaidEvents", "Percentage", "ProratedChange",
+    "Slot", "Sum", "SumPart", "TimeOfUse", "capacity", "graduated_prorated", "percentage",
+]  # fmt: skip
 
 _ZERO = Decimal(0)
 
@@ -25,6 +31,13 @@ class Percentage:
     free_amount: Decimal | None = None
     min_per_event: Decimal | None = None
     max_per_event: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraduatedProrated:
+    """A graduated price of a quantity that changes within the cycle: running full units choose the tier, prorated units are priced."""
+
+    tiers: tuple[Tier, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +80,6 @@ def _event_fee(model: Percentage, amount: Decimal) -> Decimal:
     return fee if model.max_per_event is None else min(fee, model.max_per_event)
 
 
-@dataclass(frozen=True, slots=True)
-class ProratedChange:
-    """A change of a running quantity by `units`, that counts as `prorated_units` in the cycle because it came late or left early."""
-
-    units: Decimal
-    prorated_units: Decimal
-
-
 def graduated_prorated(tiers: Sequence[Tier], changes: Sequence[ProratedChange]) -> Fraction:
     """Graduated price of a quantity that changed within a cycle: the running full units choose the tier, prorated units are priced.
 
@@ -111,6 +116,14 @@ class CapacityTier:
     limits: Mapping[str, Decimal | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The price of the first tier whose limits hold all of several metrics, by code; `metrics` has the id of each code."""
+
+    tiers: tuple[CapacityTier, ...]
+    metrics: Mapping[str, str]
+
+
 def capacity(tiers: Sequence[CapacityTier], quantities: Mapping[str, Decimal]) -> Decimal:
     """Price of the first tier whose limits hold every quantity; `ValueError` if none does. A quantity without a limit is not held."""
     for tier in tiers:
@@ -121,3 +134,91 @@ def capacity(tiers: Sequence[CapacityTier], quantities: Mapping[str, Decimal]) -
 
 def _holds(limit: Decimal | None, quantity: Decimal) -> bool:
     return limit is None or quantity <= limit
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The events carry their price: the metric adds up money in major units, which is billed `multiplier` times."""
+
+    multiplier: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The price of usage whose dimensions have these values; a dimension that is not named may have any."""
+
+    values: Mapping[str, str]
+    price: PriceModel
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A price by dimension values: each combination at the price of the first cell that fits it, else the default (None: free).
+
+    Each combination of values is priced alone, so tiers count the units of one combination.
+    """
+
+    dimensions: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    default: PriceModel | None
+
+    def price_of(self, values: Sequence[str]) -> PriceModel | None:
+        """The price of a combination, in the order of `dimensions`."""
+        given = dict(zip(self.dimensions, values, strict=True))
+        fits = (cell.price for cell in self.cells if all(given[name] == value for name, value in cell.values.items()))
+        return next(fits, self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Local hours of the week: on `weekdays` (0: Monday), from minute `start` of the day up to `end`; over midnight unless that is more."""
+
+    name: str
+    weekdays: frozenset[int]
+    start: int
+    end: int
+    price: PriceModel
+
+    def holds(self, weekday: int, minute: int) -> bool:
+        """Whether a local minute lies in it; the hours after midnight belong to the day on which they began."""
+        if self.start < self.end:
+            return weekday in self.weekdays and self.start <= minute < self.end
+        return (weekday in self.weekdays and minute >= self.start) or ((weekday - 1) % 7 in self.weekdays and minute < self.end)
+
+
+OTHER_HOURS = "other hours"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfUse:
+    """A price by the local hour of use: the first slot that holds the hour, else the default. Each price sees the usage of its hours."""
+
+    slots: tuple[Slot, ...]
+    default: PriceModel
+
+    def slot_at(self, weekday: int, minute: int) -> str:
+        """The name of the slot that holds a local minute of the week."""
+        return next((slot.name for slot in self.slots if slot.holds(weekday, minute)), OTHER_HOURS)
+
+    def price_of(self, name: str) -> PriceModel:
+        """The price of the slot `name`."""
+        return next((slot.price for slot in self.slots if slot.name == name), self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class SumPart:
+    """One of several prices that add up to one line; it reads a metric of its own, or the rule's (None)."""
+
+    price: "PriceModel | Compound"
+    metric: str | None = None
+    metric_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum of several prices, rounded once."""
+
+    parts: tuple[SumPart, ...]
+
+
+Compound = Dynamic | Percentage | GraduatedProrated | Capacity | Matrix | TimeOfUse | Sum

@@ -1,12 +1,13 @@
 """What is done to a quantity before it is priced, and to an amount after. Pure, and independent of the model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from math import ceil, floor
 
 from core.money import round_ratio
+from core.pricing.compound import Compound
 from core.pricing.price import Step, explain, price
 from core.pricing.rules import PriceModel
 
@@ -37,6 +38,48 @@ class UnitConversion:
         if self.rounding is None:
             return round_quantity(exact, Rounding.HALF_UP, 12)
         return round_quantity(exact, self.rounding, self.precision)
+
+
+class Bucket(StrEnum):
+    """A stretch of local time that is priced alone."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Modified:
+    """A price and what is done around it, in this order: units are converted, included units taken off, the rest is priced (by `bucket`:
+    each alone, then added up), a percentage is taken off, and the amount is held between minimum and maximum.
+
+    In a part of a cycle, minimum, maximum and included units count in that part, unless `prorate` is false.
+    """
+
+    model: PriceModel | Compound
+    conversion: UnitConversion | None = None
+    usage_discount: Decimal = _ZERO
+    discount_percent: Decimal = _ZERO
+    minimum_amount: Decimal | None = None
+    maximum_amount: Decimal | None = None
+    bucket: Bucket | None = None
+    prorate: bool = True
+
+    def part(self, share: Fraction) -> "Modified":
+        """The same price for `share` of a cycle; amounts keep 12 places."""
+        if not self.prorate or share == 1:
+            return self
+        return replace(
+            self,
+            usage_discount=_shared(self.usage_discount, share),
+            minimum_amount=None if self.minimum_amount is None else _shared(self.minimum_amount, share),
+            maximum_amount=None if self.maximum_amount is None else _shared(self.maximum_amount, share),
+        )
+
+
+def _shared(amount: Decimal, share: Fraction) -> Decimal:
+    return round_quantity(Fraction(amount) * share, Rounding.HALF_UP, 12)
 
 
 def round_quantity(quantity: Decimal | Fraction, rounding: Rounding, precision: int = 0) -> Decimal:
