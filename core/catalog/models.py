@@ -9,16 +9,28 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Integer, String, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.db import Base, Currency, Id, finite, one_of
 from core.metering.models import Metric
+from core.pricing.terms import Kind
 
 
 class VersionStatus(StrEnum):
     DRAFT = "draft"
     LIVE = "live"
     RETIRED = "retired"
+    NEGOTIATED = "negotiated"
+    """Made for one customer; never on offer."""
+
+
+class PlanKind(StrEnum):
+    """What a subscription does with it: runs on a plan, is charged for an add-on beside it, is granted a coupon's discount."""
+
+    PLAN = "plan"
+    ADD_ON = "add_on"
+    COUPON = "coupon"
 
 
 class BillingMode(StrEnum):
@@ -50,9 +62,11 @@ class SubscriptionPlan(Base):
     """A plan customers can subscribe to; its prices are in its versions."""
 
     __tablename__ = "subscription_plans"
+    __table_args__ = (one_of("kind", PlanKind),)
 
     id: Mapped[Id]
     code: Mapped[str] = mapped_column(String(100), unique=True)
+    kind: Mapped[str] = mapped_column(String(16), server_default=PlanKind.PLAN.value)
     name: Mapped[str] = mapped_column(String(255))
     description: Mapped[str] = mapped_column(Text, server_default="")
     currency: Mapped[Currency]
@@ -62,7 +76,13 @@ class SubscriptionPlan(Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    versions: Mapped[list[PlanVersion]] = relationship(back_populates="plan", order_by="PlanVersion.version", lazy="raise_on_sql")
+    versions: Mapped[list[PlanVersion]] = relationship(
+        back_populates="plan",
+        order_by="PlanVersion.version",
+        lazy="raise_on_sql",
+        primaryjoin="and_(SubscriptionPlan.id == PlanVersion.plan_id, PlanVersion.organization_id.is_(None))",
+    )
+    """Those on the price list; what was negotiated with one customer is read with its subscription."""
 
 
 class PlanVersion(Base):
@@ -77,6 +97,8 @@ class PlanVersion(Base):
         one_of("trial_end_without_method", AfterTrial),
         finite("base_price", minimum=0),
         CheckConstraint("trial_period_days >= 0 AND interval_count > 0", name="periods_sane"),
+        CheckConstraint("(status = 'negotiated') = (organization_id IS NOT NULL)", name="negotiated_for_one"),
+        CheckConstraint("duration_cycles > 0", name="duration_positive"),
     )
 
     id: Mapped[Id]
@@ -97,23 +119,31 @@ class PlanVersion(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     published_at: Mapped[datetime | None]
     created_by: Mapped[str] = mapped_column(Text, server_default="")
+    organization_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("organizations.id"))
+    """The customer a negotiated version was made for."""
+    duration_cycles: Mapped[int | None] = mapped_column(Integer)
+    """Of a coupon: for how many billing periods it holds; None: until it is taken away."""
 
     plan: Mapped[SubscriptionPlan] = relationship(back_populates="versions", lazy="joined")
     rules: Mapped[list[PricingRule]] = relationship(back_populates="plan_version", order_by="PricingRule.position", lazy="selectin")
 
 
 class PricingRule(Base):
-    """One price of a plan version: what (a metric's usage, or a recurring fee), how (`model` and `rules`), when (`billing_mode`).
+    """One price of a plan version: what (usage of a metric, a recurring fee, spend), how (`model` and `rules`), when (`billing_mode`).
 
-    `rules` is the JSON of core.pricing.rules.to_json: the keys of the model, `model` included.
+    `rules` is the JSON of core.pricing.rules.to_json: the keys of the model, `model` included. The other columns mean what they mean in
+    core.pricing.terms.Rule; `interval` and `proration` None: those of the version, `currency` None: that of the plan.
     """
 
     __tablename__ = "pricing_rules"
     __table_args__ = (
-        UniqueConstraint("plan_version_id", "code"),
+        UniqueConstraint("plan_version_id", "code", "currency", postgresql_nulls_not_distinct=True),
         one_of("billing_mode", BillingMode),
-        CheckConstraint("kind IN ('recurring', 'usage')", name="kind_known"),
+        one_of("kind", Kind),
+        finite("included", minimum=0),
+        finite("overage_factor", minimum=0),
         CheckConstraint("(kind = 'usage') = (metric_id IS NOT NULL)", name="usage_has_metric"),
+        CheckConstraint("(interval IS NULL) = (interval_count IS NULL) AND interval_count > 0", name="cycle_whole"),
     )
 
     id: Mapped[Id]
@@ -126,6 +156,14 @@ class PricingRule(Base):
     rules: Mapped[dict[str, Any]]
     billing_mode: Mapped[str] = mapped_column(String(16))
     position: Mapped[int] = mapped_column(Integer)
+    licensed: Mapped[str | None] = mapped_column(String(100))
+    interval: Mapped[str | None] = mapped_column(String(16))
+    interval_count: Mapped[int | None] = mapped_column(Integer)
+    included: Mapped[Decimal] = mapped_column(server_default="0", default=Decimal(0))
+    covers: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    overage_factor: Mapped[Decimal] = mapped_column(server_default="1", default=Decimal(1))
+    proration: Mapped[str | None] = mapped_column(String(32))
+    currency: Mapped[str | None] = mapped_column(String(3))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     plan_version: Mapped[PlanVersion] = relationship(back_populates="rules", lazy="raise_on_sql")

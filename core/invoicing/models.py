@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.db import Base, Currency, Id, MinorUnits, finite, one_of
+from core.pricing.credits import PRIORITY
 
 
 class InvoiceStatus(StrEnum):
@@ -222,7 +223,10 @@ class InvoiceDocument(Base):
 
 
 class AccountCredit(Base):
-    """Money the customer may set against later invoices; born of an invoice with a negative total."""
+    """Money the customer may set against later invoices: what an invoice with a negative total gave back, or a grant, until it expires.
+
+    Credits are used by `priority`, lowest first, then soonest expiry, then oldest.
+    """
 
     __tablename__ = "account_credits"
     __table_args__ = (
@@ -234,7 +238,11 @@ class AccountCredit(Base):
 
     id: Mapped[Id]
     organization_id: Mapped[uuid.UUID]
-    source_invoice_id: Mapped[uuid.UUID]
+    source_invoice_id: Mapped[uuid.UUID | None]
+    """The invoice whose negative total it is; None for a grant."""
+    name: Mapped[str] = mapped_column(String(255), server_default="")
+    priority: Mapped[int] = mapped_column(Integer, server_default="50", default=PRIORITY)
+    expires_at: Mapped[datetime | None]
     currency: Mapped[Currency]
     amount_minor: Mapped[MinorUnits]
     remaining_minor: Mapped[MinorUnits]

@@ -21,6 +21,7 @@ class AccountCode(StrEnum):
     CASH_CLEARING = "provider_clearing"
     CUSTOMER_CREDIT = "customer_credit"
     WRITE_OFF = "bad_debt"
+    PROMOTION = "promotional_credit"
 
 
 class LedgerAccount(Base):

@@ -76,6 +76,11 @@ class Subscription(Base):
         UniqueConstraint("organization_id", "id"),
         one_of("status", SubscriptionStatus),
         one_of("anchor_mode", AnchorMode),
+        CheckConstraint(
+            "(contract_ends_at IS NULL) = (contract_interval IS NULL) AND (contract_interval IS NULL) = (contract_count IS NULL)"
+            " AND contract_count > 0 AND notice_days >= 0",
+            name="contract_whole",
+        ),
         one_of("trial_end_without_method", AfterTrial),
         one_of("suspension_cause", SuspensionCause),
         CheckConstraint("billing_day BETWEEN 1 AND 31", name="billing_day_in_month"),
@@ -111,6 +116,13 @@ class Subscription(Base):
     suspended_at: Mapped[datetime | None]
     suspension_cause: Mapped[str | None] = mapped_column(String(16))
     payment_method_id: Mapped[uuid.UUID | None]
+    contract_ends_at: Mapped[datetime | None]
+    """End of the agreed contract term; None: the customer may leave with any period."""
+    contract_interval: Mapped[str | None] = mapped_column(String(16))
+    contract_count: Mapped[int | None] = mapped_column(Integer)
+    contract_renews: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    notice_days: Mapped[int] = mapped_column(Integer, server_default="0", default=0)
+    """A cancellation less than this long before the end of the contract holds from the end of the next."""
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
@@ -118,6 +130,9 @@ class Subscription(Base):
     plan: Mapped[SubscriptionPlan] = relationship(lazy="joined")
     terms: Mapped[list[SubscriptionTerm]] = relationship(
         back_populates="subscription", order_by="SubscriptionTerm.start_at", lazy="selectin"
+    )
+    items: Mapped[list[SubscriptionItem]] = relationship(
+        back_populates="subscription", order_by="(SubscriptionItem.start_at, SubscriptionItem.id)", lazy="selectin"
     )
 
 
@@ -143,6 +158,8 @@ class SubscriptionTerm(Base):
     start_at: Mapped[datetime]
     end_at: Mapped[datetime | None]
     quantity: Mapped[Decimal] = mapped_column(server_default="1")
+    quantities: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    """Licensed quantities with names of their own, as decimal strings."""
     is_trial: Mapped[bool] = mapped_column(server_default=text("false"))
     anchor_day: Mapped[date]
     """Local calendar day the cycles hang on."""
@@ -152,6 +169,31 @@ class SubscriptionTerm(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     subscription: Mapped[Subscription] = relationship(back_populates="terms", lazy="raise_on_sql")
+    plan_version: Mapped[PlanVersion] = relationship(lazy="joined")
+
+
+class SubscriptionItem(Base):
+    """What a subscription holds beside its plan: an add-on it is charged for, or a coupon, from `start_at` up to `end_at`."""
+
+    __tablename__ = "subscription_items"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(["organization_id", "subscription_id"], ["subscriptions.organization_id", "subscriptions.id"]),
+        CheckConstraint("end_at IS NULL OR end_at > start_at", name="forward"),
+        finite("quantity", minimum=0),
+        Index("ix_subscription_items_subscription_id", "subscription_id"),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[uuid.UUID]
+    subscription_id: Mapped[uuid.UUID]
+    plan_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("plan_versions.id"))
+    quantity: Mapped[Decimal] = mapped_column(server_default="1")
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    subscription: Mapped[Subscription] = relationship(back_populates="items", lazy="raise_on_sql")
     plan_version: Mapped[PlanVersion] = relationship(lazy="joined")
 
 
@@ -169,6 +211,7 @@ class PlanChangeQuote(Base):
     subscription_id: Mapped[uuid.UUID]
     plan_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("plan_versions.id"))
     quantity: Mapped[Decimal] = mapped_column(server_default="1")
+    quantities: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     effective_at: Mapped[datetime]
     when: Mapped[str] = mapped_column(String(16))
     currency: Mapped[Currency]
