@@ -186,6 +186,15 @@ usage_event_names = Table(
     comment="Short keys of event names",
 )
 
+usage_unclaimed_names = Table(
+    "usage_unclaimed_names",
+    Base.metadata,
+    Column("organization_number", Integer, primary_key=True, autoincrement=False),
+    Column("event_number", Integer, primary_key=True, autoincrement=False),
+    Column("first_seen_at", INSTANT, nullable=False, server_default=func.now()),
+    comment="Event names an organization sent while no metric read them (lenient mode); the events are in usage_events",
+)
+
 usage_batches = Table(
     "usage_batches",
     Base.metadata,

@@ -90,6 +90,7 @@ class Subscription(Base):
         ),
         Index("ix_subscriptions_past_due", "id", postgresql_where=text("status = 'past_due'")),
         Index("ix_subscriptions_due", "next_bill_at", postgresql_where=text("next_bill_at IS NOT NULL")),
+        Index("ix_subscriptions_external_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
     )
 
     id: Mapped[Id]
