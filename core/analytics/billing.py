@@ -16,7 +16,7 @@ from core.invoicing.models import Invoice, InvoiceStatus
 from core.money import round_half_up
 from core.payments.models import BillingTransaction, TransactionStatus, TransactionType
 from core.periods import Interval
-from core.pricing.price import price
+from core.pricing.charge import charge
 from core.pricing.terms import Kind
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription, SubscriptionTerm
@@ -98,7 +98,7 @@ def recurring(session: Session, currency: str, *, at: datetime) -> Recurring:
 
 
 def _monthly(version: PlanVersion, quantity: Decimal) -> Fraction:
-    fees = (price(rule.model, quantity) for rule in timeline.rules(version) if rule.kind is Kind.RECURRING)
+    fees = (charge(rule.model, quantity) for rule in timeline.rules(version) if rule.kind is Kind.RECURRING)
     return sum((Fraction(fee) for fee in fees), Fraction(0)) / (MONTHS[Interval(version.billing_period)] * version.interval_count)
 
 

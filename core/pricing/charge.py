@@ -79,6 +79,24 @@ def explain_charge(model: Model, usage: Usage) -> Charged | Explanation:
     raise TypeError(f"{type(model).__name__} is not asked with {type(usage).__name__}")
 
 
+def nothing(model: Model) -> Usage:
+    """What the model is asked with when nothing was used."""
+    match model:
+        case Modified():
+            return Grouped({}) if model.bucket is not None else nothing(model.model)
+        case Percentage():
+            return Events(())
+        case GraduatedProrated():
+            return Changes(())
+        case Capacity():
+            return Grouped({(code,): _ZERO for code in model.metrics})
+        case Matrix() | TimeOfUse():
+            return Grouped({})
+        case Sum():
+            return Several(tuple(nothing(part.price) for part in model.parts))
+    return _ZERO
+
+
 def _charged(quantity: Decimal, steps: Sequence[Step], formula: str) -> Charged:
     return Charged(quantity, sum((step.amount for step in steps), _ZERO), tuple(steps), formula)
 

@@ -67,6 +67,13 @@ def bare(model: Model) -> PriceModel | Compound:
     return model.model if isinstance(model, Modified) else model
 
 
+def reads_one(model: Model) -> bool:
+    """Whether it is asked with one quantity."""
+    if isinstance(model, Modified):
+        return model.bucket is None and reads_one(model.model)
+    return not isinstance(model, Compound) or isinstance(model, Dynamic)
+
+
 def metric_codes(model: Model) -> tuple[str, ...]:
     """The codes of the metrics that the model itself names."""
     match bare(model):

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from core.periods import Anchor, Period, cycle_containing
+from core.pricing.modifiers import Modified
 from core.pricing.proration import WHOLE, Proration, share
 from core.pricing.spend import covered
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term
@@ -120,7 +121,8 @@ def _cut(
 def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
     key, quantity = LineKey(rule.id, cycle.start), term.held(rule)
     if rule.kind is Kind.USAGE:
-        return Segment(key, rule, term.id, cycle, window, WHOLE, quantity, term.credit_unused, _allowance(rule, term, cycle, window))
+        part = share(window, cycle, rule.prorate, term.anchor.timezone) if isinstance(rule.model, Modified) else WHOLE
+        return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _allowance(rule, term, cycle, window))
     part = share(window, cycle, rule.prorate, term.anchor.timezone)
     covers = covered(rule, term.rules) if rule.kind in ON_SPEND else frozenset()
     return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _NONE, covers)
@@ -151,8 +153,8 @@ def _joined(before: Segment, after: Segment) -> Segment:
         joined = joined._replace(covers=before.covers | after.covers)
     if before.rule.prorate is Proration.NONE:
         return joined
-    if before.rule.kind in ON_SPEND:
-        return joined._replace(fraction=before.fraction + after.fraction)
+    if before.rule.kind in ON_SPEND or isinstance(before.rule.model, Modified):
+        joined = joined._replace(fraction=before.fraction + after.fraction)
     return joined._replace(allowance=before.allowance + after.allowance) if before.rule.included else joined
 
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from core.periods import Anchor, Interval, Period
+from core.pricing.models import Model, reads_one
 from core.pricing.proration import Proration
-from core.pricing.rules import PriceModel
 
 _NOTHING = Decimal(0)
 
@@ -53,7 +53,7 @@ class Rule:
     code: str
     kind: Kind
     timing: Timing
-    model: PriceModel
+    model: Model
     metric_id: str | None = None
     prorate: Proration = Proration.SECONDS
     licensed: str | None = None
@@ -63,6 +63,11 @@ class Rule:
     covers: frozenset[str] | None = None
     overage_factor: Decimal = Decimal(1)
     during: Period | None = None
+
+    @property
+    def reads(self) -> str:
+        """What its usage is kept under: the metric, whose quantity many rules share, or the rule, where its model reads more than that."""
+        return (self.metric_id or "") if reads_one(self.model) else self.id
 
     @property
     def is_whole(self) -> bool:

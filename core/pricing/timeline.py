@@ -15,12 +15,15 @@ from typing import NamedTuple
 
 from core.money import EXACT, format_decimal, plain, round_half_up, round_ratio
 from core.periods import Period
-from core.pricing.price import Explanation, explain, price
+from core.pricing.charge import Charged, charge, explain_charge, nothing
+from core.pricing.models import Model, to_json
+from core.pricing.modifiers import Modified
+from core.pricing.price import Explanation
 from core.pricing.proration import WHOLE, Proration
-from core.pricing.rules import to_json
 from core.pricing.segments import current_cycle, next_due, open_segments, segments
 from core.pricing.spend import SpendPart, spend_part, spent
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term, Timing
+from core.pricing.usage import Usage, merged, total
 
 __all__ = [
     "Kind", "LineItem", "LineKey", "LineKind", "Owed", "Part", "Proration", "Rule", "Segment", "Term", "Timing",
@@ -32,21 +35,26 @@ _NOTHING_SETTLED: Mapping[LineKey, int] = MappingProxyType({})
 
 
 class Part(NamedTuple):
-    """A priced piece of a line: `amount` is `price(model, quantity)` times `fraction`, exact.
+    """A priced piece of a line: `amount` is `charge(model, usage)` times `fraction`, exact.
 
-    `included` of what was measured cost nothing and is not in `quantity`.
+    `usage` is the quantity, or what a model of several quantities reads. `included` of what was measured cost nothing and is not in it.
     """
 
     segments: tuple[Segment, ...]
-    quantity: Decimal
+    usage: Usage
     fraction: Fraction
     amount: Decimal | Fraction
     included: Decimal = _ZERO
 
-    def explain(self) -> Explanation:
+    @property
+    def quantity(self) -> Decimal:
+        """The quantity that the line shows."""
+        return total(self.usage)
+
+    def explain(self) -> Charged | Explanation:
         """How the price came about, before the fraction is taken."""
         with localcontext(EXACT):
-            return explain(self.segments[0].rule.model, self.quantity)
+            return explain_charge(_model(self.segments), self.usage)
 
     def detail(self) -> dict[str, object]:
         """The part as JSON values: `price` is the model's amount, `amount` the fraction of it that is owed."""
@@ -57,7 +65,7 @@ class Part(NamedTuple):
             **({"included": plain(self.included)} if self.included else {}),
             "formula": explanation.formula,
             "steps": [step.detail() for step in explanation.steps],
-            "price": plain(explanation.amount),
+            "price": plain(_decimal(explanation.amount)),
             "fraction": str(self.fraction),
             "amount": plain(_decimal(self.amount)),
         }
@@ -127,11 +135,12 @@ class LineItem(NamedTuple):
 
 def owed(
     segments: Sequence[Segment],
-    usage: Mapping[tuple[str, datetime, datetime], Decimal],
+    usage: Mapping[tuple[str, datetime, datetime], Usage],
     currency: str,
     settled: Mapping[LineKey, int] = _NOTHING_SETTLED,
 ) -> dict[LineKey, Owed]:
-    """Price the segments, by key. `usage` maps (metric id, window start, window end) to a quantity; a window it lacks had none.
+    """Price the segments, by key. `usage` maps (metric id, window start, window end) to a quantity, or (rule id, start, end) to what a
+    model of several quantities reads; a window it lacks had none.
 
     Usage windows of one key are added up before they are priced, so that tiers see the whole cycle. A negative total is billed as 0.
     `settled` is what was billed in closed cycles, minor units: it counts towards a commitment that is longer than they are.
@@ -146,9 +155,9 @@ def owed(
         return found
 
 
-def usage_price(group: Sequence[Segment], measured: Decimal) -> Decimal:
-    """What `measured` units in the windows of one line cost, exact and in major units: units included in the price are free."""
-    return price(group[0].rule.model, _billable(group, measured)[0])
+def usage_price(group: Sequence[Segment], measured: Usage) -> Decimal | Fraction:
+    """What was `measured` in the windows of one line costs, exact and in major units: units included in the price are free."""
+    return charge(_model(group), _billable(group, measured)[0])
 
 
 def due(
@@ -173,26 +182,37 @@ def due(
     return [item for item in items if _is_due(item, no_credit)]
 
 
-def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime, datetime], Decimal], currency: str) -> Owed:
+def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime, datetime], Usage], currency: str) -> Owed:
     rule = group[0].rule
     if rule.kind is Kind.USAGE:
-        measured = sum((usage.get((rule.metric_id or "", s.window.start, s.window.end), _ZERO) for s in group), _ZERO)
-        quantity = max(measured, _ZERO)
-        billable, included = _billable(group, measured)
-        parts: tuple[Part, ...] = (Part(tuple(group), billable, WHOLE, price(rule.model, billable), included),)
+        found = (usage.get((rule.reads, s.window.start, s.window.end)) for s in group)
+        billable, included = _billable(group, merged((used for used in found if used is not None), nothing(rule.model)))
+        parts: tuple[Part, ...] = (Part(tuple(group), billable, WHOLE, charge(_model(group), billable), included),)
+        quantity = parts[0].quantity + included
     else:
         if rule.prorate is Proration.NONE:
             group = group[:1]  # one whole price a cycle, also when a pause cuts it
         quantity = group[-1].quantity
-        parts = tuple(Part((s,), s.quantity, s.fraction, _shared(price(rule.model, s.quantity), s.fraction)) for s in group)
+        parts = tuple(Part((s,), s.quantity, s.fraction, _shared(charge(rule.model, s.quantity), s.fraction)) for s in group)
     amount = parts[0].amount
     if len(parts) > 1:
         amount = sum((Fraction(part.amount) for part in parts), Fraction(0))
     return Owed(key, rule, group[0].cycle, currency, round_half_up(amount, currency), amount, quantity, parts)
 
 
-def _billable(group: Sequence[Segment], measured: Decimal) -> tuple[Decimal, Decimal]:
-    """(units to be priced, units of the measured ones that are included)."""
+def _model(group: Sequence[Segment]) -> Model:
+    """The price of the windows of one line: minimum, maximum and the like for the share of the cycle they are."""
+    rule = group[0].rule
+    if rule.kind is not Kind.USAGE or not isinstance(rule.model, Modified):
+        return rule.model
+    windows = group[:1] if rule.prorate is Proration.NONE else group
+    return rule.model.part(sum((segment.fraction for segment in windows), Fraction(0)))
+
+
+def _billable(group: Sequence[Segment], measured: Usage) -> tuple[Usage, Decimal]:
+    """(usage to be priced, units of the measured ones that are included)."""
+    if not isinstance(measured, Decimal):
+        return measured, _ZERO
     quantity, rule = max(measured, _ZERO), group[0].rule
     if not rule.included:
         return quantity, _ZERO
@@ -214,7 +234,7 @@ def _add_spend(found: dict[LineKey, Owed], by_key: Mapping[LineKey, list[Segment
                 found[key] = Owed(key, rule, group[0].cycle, currency, minor[key], part.amount, Decimal(1), (part,))
 
 
-def _shared(amount: Decimal, part: Fraction) -> Decimal | Fraction:
+def _shared(amount: Decimal | Fraction, part: Fraction) -> Decimal | Fraction:
     return amount if part is WHOLE else Fraction(amount) * part
 
 

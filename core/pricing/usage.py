@@ -47,9 +47,8 @@ class Several:
 Usage = Decimal | Grouped | Events | Changes | Several
 
 
-def merged(usages: Iterable[Usage]) -> Usage:
-    """The usage of windows that follow each other as that of one; 0 of none. All are of one kind."""
-    nothing: Usage = _ZERO
+def merged(usages: Iterable[Usage], nothing: Usage = _ZERO) -> Usage:
+    """The usage of windows that follow each other as that of one; `nothing` of none. All are of one kind."""
     return reduce(_merged, usages, nothing)
 
 
@@ -72,8 +71,6 @@ def _merged(one: Usage, other: Usage) -> Usage:
     match one, other:
         case Decimal(), Decimal():
             return one + other
-        case Decimal(), _:
-            return other  # the nothing that a sum begins with
         case Grouped(), Grouped():
             added = {key: one.quantities.get(key, _ZERO) + value for key, value in other.quantities.items()}
             return Grouped({**one.quantities, **added})

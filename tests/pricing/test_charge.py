@@ -97,10 +97,10 @@ def test_a_part_of_a_cycle_has_its_part_of_minimum_and_included_units() -> None:
 def test_usage_of_following_windows_adds_up() -> None:
     assert merged([]) == 0
     assert merged([D(1), D(2)]) == 3
-    assert merged([Grouped({("a",): D(1)}), Grouped({("a",): D(2), ("b",): D(3)})]) == Grouped({("a",): D(3), ("b",): D(3)})
-    assert total(merged([Events((D(1),)), Events((D(2), D(3)))])) == 6
+    assert merged([Grouped({("a",): D(1)}), Grouped({("a",): D(2), ("b",): D(3)})], Grouped({})) == Grouped({("a",): D(3), ("b",): D(3)})
+    assert total(merged([Events((D(1),)), Events((D(2), D(3)))], Events(()))) == 6
     with pytest.raises(TypeError, match="not usage of one price"):
-        merged([Grouped({}), Events(())])
+        merged([Events(())], Grouped({}))
 
 
 @pytest.mark.parametrize(
