@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 _MICROSECOND = timedelta(microseconds=1)
 MIDNIGHT = time()
+_LEAP_CYCLES = 97
+"""Cycles of a month or more after which every length of month, leap days included, has come by (eight years, over a century's end)."""
 
 
 class Interval(StrEnum):
@@ -24,7 +26,7 @@ class Interval(StrEnum):
     DAYS_30 = "30_days"
 
 
-_MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.HALF_YEAR: 6, Interval.YEAR: 12}
+MONTHS_IN = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.HALF_YEAR: 6, Interval.YEAR: 12}
 _DAYS = {Interval.DAY: 1, Interval.WEEK: 7, Interval.DAYS_30: 30}
 
 
@@ -90,8 +92,8 @@ class Anchor:
     def index(self, at: datetime) -> int:
         """Number of the cycle that contains the instant."""
         day = local_date(at, self.timezone)
-        if self.interval in _MONTHS:
-            n = ((day.year - self.day.year) * 12 + day.month - self.day.month) // (_MONTHS[self.interval] * self.count)
+        if self.interval in MONTHS_IN:
+            n = ((day.year - self.day.year) * 12 + day.month - self.day.month) // (MONTHS_IN[self.interval] * self.count)
         else:
             n = (day - self.day).days // (_DAYS[self.interval] * self.count)
         while self.boundary(n) > at:
@@ -111,6 +113,24 @@ def anniversary_anchor(interval: Interval, count: int, at: datetime, timezone: s
     return Anchor(interval, count, local_date(at, timezone), timezone)
 
 
+def day_anchor(interval: Interval, count: int, at: datetime, timezone: str, month_day: int) -> Anchor:
+    """Cycles of months that begin on day 1 to 31 of the month, the first of them on or after the local day of `at`.
+
+    The anchor is hung on an earlier boundary of the same series where that is needed to name a day the first month does not have.
+    """
+    day, months = local_date(at, timezone), MONTHS_IN[interval] * count
+    first = add_interval(calendar_floor(day, Interval.MONTH), Interval.MONTH, 0, month_day)
+    if first < day:
+        first = add_interval(first, Interval.MONTH, 1, month_day)
+    best = first
+    for n in range(1, _LEAP_CYCLES):
+        if best.day == month_day or first.year * 12 - n * months < date.min.year * 12:
+            break
+        earlier = add_interval(first, Interval.MONTH, -n * months, month_day)
+        best = earlier if earlier.day > best.day else best
+    return Anchor(interval, count, best, timezone)
+
+
 def aligned_anchor(interval: Interval, count: int, at: datetime, like: datetime, timezone: str) -> Anchor:
     """Cycles at the place that `like` has in its own week, month, quarter, half year or year, counted from the one that holds `at`.
 
@@ -118,8 +138,8 @@ def aligned_anchor(interval: Interval, count: int, at: datetime, like: datetime,
     """
     local, model = at.astimezone(ZoneInfo(timezone)), like.astimezone(ZoneInfo(timezone))
     unit = calendar_floor(local.date(), interval)
-    if interval in _MONTHS:
-        months = (model.month - 1) % _MONTHS[interval]
+    if interval in MONTHS_IN:
+        months = (model.month - 1) % MONTHS_IN[interval]
         return Anchor(interval, count, add_interval(unit, Interval.MONTH, months), timezone, model.day, model.time())
     offset = model.date() - calendar_floor(model.date(), interval)
     return Anchor(interval, count, unit + offset, timezone, None, model.time())
@@ -145,7 +165,7 @@ def add_interval(day: date, interval: Interval, count: int, month_day: int | Non
     """`day` plus `count` intervals, in months on `month_day` (default: that of `day`); a day the month does not have becomes its last."""
     if interval in _DAYS:
         return day + timedelta(days=_DAYS[interval] * count)
-    year, month = divmod(day.year * 12 + day.month - 1 + _MONTHS[interval] * count, 12)
+    year, month = divmod(day.year * 12 + day.month - 1 + MONTHS_IN[interval] * count, 12)
     number = month_day or day.day
     return date(year, month + 1, number if number <= 28 else min(number, monthrange(year, month + 1)[1]))
 
@@ -156,7 +176,7 @@ def calendar_floor(day: date, interval: Interval) -> date:
         return day
     if interval is Interval.WEEK:
         return day - timedelta(days=day.weekday())
-    months = _MONTHS[interval]
+    months = MONTHS_IN[interval]
     return date(day.year, (day.month - 1) // months * months + 1, 1)
 
 

@@ -16,7 +16,7 @@ from core.identity.models import Organization
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.pricing.terms import Kind, Term
 from core.pricing.timeline import current_cycle, next_due
-from core.subscriptions import status
+from core.subscriptions import status, trials
 from core.subscriptions.models import Subscription, SubscriptionStatus
 
 
@@ -36,7 +36,8 @@ class Claimed:
 
 def lock(session: Session, subscription_ids: Collection[uuid.UUID], *, as_of: datetime) -> list[Claimed]:
     """Lock the subscriptions in order of id, waiting for whoever holds one; each is billed as of `as_of`."""
-    return [_claimed(row, as_of) for row in session.execute(_chosen(subscription_ids).with_for_update(of=Subscription))]
+    rows = session.execute(_chosen(subscription_ids).with_for_update(of=Subscription))
+    return _after_trials(session, [_claimed(row, as_of) for row in rows])
 
 
 def lock_due(session: Session, subscription_ids: Collection[uuid.UUID], *, as_of: datetime) -> list[Claimed]:
@@ -52,7 +53,7 @@ def lock_due(session: Session, subscription_ids: Collection[uuid.UUID], *, as_of
     )
     due = _chosen(subscription_ids).where(Subscription.next_bill_at <= as_of, ~waiting.exists())
     due = due.with_for_update(of=Subscription, skip_locked=True)
-    return [_claimed(row, row.next_bill_at) for row in session.execute(due)]
+    return _after_trials(session, [_claimed(row, row.next_bill_at) for row in session.execute(due)])
 
 
 def lock_as_billed(session: Session, subscription_ids: Collection[uuid.UUID], *, at: datetime) -> list[Claimed]:
@@ -76,6 +77,14 @@ def advance(session: Session, claimed: Sequence[tuple[Claimed, tuple[Term, ...]]
             subscription.billed_through = max(entry.as_of, entry.billed_through or entry.as_of)
             subscription.next_bill_at = subscription.next_bill_at or _last_look(terms, entry.as_of, usage_window_days)
         session.flush()
+
+
+def _after_trials(session: Session, claimed: list[Claimed]) -> list[Claimed]:
+    """The same; trials that are over and do not convert have ended first."""
+    in_trial = {entry.id: entry.as_of for entry in claimed if entry.status == SubscriptionStatus.TRIALING}
+    if in_trial:
+        trials.end_without_method(session, in_trial)
+    return claimed
 
 
 def _renews_plainly(entry: Claimed, terms: tuple[Term, ...]) -> bool:

@@ -25,7 +25,8 @@ from core.invoicing.contents import Content
 from core.invoicing.models import Invoice, InvoiceReason, InvoiceStatus
 from core.invoicing.rating import Rated, Subject
 from core.periods import cycle_containing
-from core.pricing.terms import Term
+from core.pricing.terms import Kind, Term
+from core.pricing.timeline import LineItem, LineKind
 from core.subscriptions import timeline
 
 AT_ONCE = (InvoiceReason.START, InvoiceReason.CHANGE, InvoiceReason.TERMINATION)
@@ -133,13 +134,26 @@ def _content(entry: Claimed, rated: Rated, names: dict[str, lines.RuleName], gra
 
 
 def reason(entry: Claimed, rated: Rated) -> InvoiceReason:
-    """Why the invoice exists: the timeline is over, it turned inside a cycle, it has just begun, or a cycle went by."""
+    """Why the invoice exists: the timeline is over, it has just begun, a cycle went by, or it turned inside one."""
     terms = rated.subject.terms
     if terms and terms[-1].end is not None and terms[-1].end <= entry.as_of:
         return InvoiceReason.TERMINATION
     if not rated.billed and all(item.owed and item.owed.cycle.end > entry.as_of for item in rated.items):
         return InvoiceReason.START
-    return InvoiceReason.CHANGE if _turned(terms, after=entry.billed_through, by=entry.as_of) else InvoiceReason.PERIOD
+    if any(term.start < entry.as_of and _begins_cycle(term, entry.as_of) for term in terms if term.rules):
+        return InvoiceReason.PERIOD
+    changed = _turned(terms, after=entry.billed_through, by=entry.as_of) or any(_takes_back(item) for item in rated.items)
+    return InvoiceReason.CHANGE if changed else InvoiceReason.PERIOD
+
+
+def _begins_cycle(term: Term, at: datetime) -> bool:
+    """Whether the term goes on over the beginning of a cycle at `at`."""
+    return (term.end is None or term.end > at) and cycle_containing(term.anchor, at).start == at
+
+
+def _takes_back(item: LineItem) -> bool:
+    """Whether a fee that was billed is another one now: a change that holds from an earlier day."""
+    return item.kind is not LineKind.CHARGE and item.rule is not None and item.rule.kind is Kind.RECURRING
 
 
 def _turned(terms: tuple[Term, ...], *, after: datetime | None, by: datetime) -> bool:

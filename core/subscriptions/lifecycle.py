@@ -1,36 +1,30 @@
-"""Starting, cancelling, pausing and resuming a subscription. Billing the difference follows from the changed timeline."""
+"""Starting, cancelling, pausing and resuming a subscription, and bringing it back. Billing follows from the changed timeline.
+
+Each act locks the subscription, asks the status table whether it is possible, changes the timeline, and records what was done.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import audit, config, jobs
-from core.audit import Actor
-from core.catalog import queries as catalog
-from core.catalog.models import PlanVersion
-from core.catalog.plan_document import TRIAL_DAYS_MAX, Reader
-from core.db import new_id
-from core.errors import Conflict, FieldError, Invalid, NotFound
-from core.identity.models import Organization, OrganizationStatus
-from core.money import parse_decimal
+from core import audit, jobs
+from core.audit import SYSTEM, Actor
+from core.errors import Conflict, FieldError, Invalid
 from core.pricing.timeline import current_cycle
+from core.subscriptions import opening, timeline
 from core.subscriptions import spans as timelines
-from core.subscriptions import timeline
-from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus
+from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus, SuspensionCause
+from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
-from core.subscriptions.spans import Span
-from core.subscriptions.status import bill_from, move, show
+from core.subscriptions.spans import Span, hanging
+from core.subscriptions.status import Act, bill_from, move, require, show
 
 Status = SubscriptionStatus
-AHEAD_DAYS_MAX = 366
 
 
 def start(
@@ -47,27 +41,41 @@ def start(
     payment_method_id: uuid.UUID | None = None,
     external_id: str | None = None,
     metadata: Mapping[str, object] | None = None,
+    billing_day: int | None = None,
+    trial_end_without_method: str | None = None,
 ) -> Subscription:
     """Subscribe the organization to `plan` (the code or id of a plan, or the id of a version) from the local day of `start_at`.
 
-    `trial_period_days` overrides the plan's. Invalid with pointers for wrong input, NotFound for an unknown organization, Conflict when
+    `trial_period_days` and `trial_end_without_method` override the plan's; `billing_day` (1 to 31) is the day of the month on which
+    periods begin, in place of `anchor`. Invalid with pointers for wrong input, NotFound for an unknown organization, Conflict when
     the account is closed or another subscription already bills the plan or one of its metrics. The caller checks `payment_method_id`.
     """
-    organization = _active(session, organization_id)
-    version = _version(session, plan, organization)
+    organization = opening.buyer(session, organization_id)
+    version = opening.offered(session, plan, organization)
     begins = start_at or at
     days = version.trial_period_days if trial_period_days is None else trial_period_days
-    wish = _wish(anchor=anchor, trial_days=days, quantity=quantity, metadata=metadata, external_id=external_id, begins=begins, at=at)
+    wish = opening.checked(
+        anchor=anchor,
+        trial_days=days,
+        quantity=quantity,
+        metadata=metadata,
+        external_id=external_id,
+        begins=begins,
+        at=at,
+        billing_day=billing_day,
+        trial_end_without_method=trial_end_without_method,
+        version=version,
+    )
     planned = timelines.opening(
         version,
         start=begins,
         timezone=organization.timezone,
-        mode=wish.mode,
+        mode=wish.hanging,
         quantity=wish.quantity,
         trial_days=wish.trial_days,
-        not_before=_ended_before(session, organization_id, version, begins),
+        not_before=opening.ended_before(session, organization_id, version, begins),
     )
-    subscription = _row(organization_id, version, wish, planned)
+    subscription = opening.row(organization_id, version, wish, planned)
     subscription.payment_method_id = payment_method_id
     session.add(subscription)
     timeline.store(session, subscription, planned)
@@ -90,12 +98,12 @@ def cancel(
     """End the subscription `now`, at `period_end` (of a trial: its end) or at an instant; an earlier plan to end it is replaced.
 
     Unused time billed in advance is credited as the plan's credit policy says. One that has not begun, or is paused, ends at once.
-    Conflict when it has already ended, Invalid with the pointer /when.
+    Invalid with the pointer /when.
     """
-    subscription = _open(session, subscription, at)
+    subscription = _held(session, subscription, Act.CANCEL, at)
     planned = timeline.spans(subscription)
     if subscription.ends_at is not None:
-        planned = timelines.reopened(planned, AnchorMode(subscription.anchor_mode))
+        planned = timelines.reopened(planned, hanging(subscription))
     ends = _end(planned, when, at)
     if ends <= planned[0].start or subscription.status == Status.PAUSED:
         ends = at
@@ -112,10 +120,10 @@ def cancel(
 
 def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
     """Take a planned cancellation back before it has come to pass; Conflict when there is none."""
-    subscription = _open(session, subscription, at)
+    subscription = _held(session, subscription, Act.UNDO_CANCEL, at)
     if subscription.ends_at is None:
         raise Conflict("No cancellation is planned.", code="no_cancellation")
-    planned = timelines.reopened(timeline.spans(subscription), AnchorMode(subscription.anchor_mode))
+    planned = timelines.reopened(timeline.spans(subscription), hanging(subscription))
     timeline.store(session, subscription, planned)
     subscription.cancel_at_period_end, subscription.canceled_at, subscription.ends_at = False, None, None
     _settle(session, subscription, changed_at=None, at=at)
@@ -124,8 +132,8 @@ def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, a
 
 
 def pause(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
-    """Nothing is owed from `at` until `resume`. Conflict during a trial, before the start, or while a change or an end is planned."""
-    subscription = _open(session, subscription, at)
+    """Nothing is owed from `at` until `resume`. Conflict before the start, or while a change or an end is planned."""
+    subscription = _held(session, subscription, Act.PAUSE, at)
     planned = timeline.spans(subscription)
     running = next((span for span in planned if span.contains(at)), None)
     if running is None or running.is_trial or running.end is not None:
@@ -138,132 +146,61 @@ def pause(session: Session, subscription: Subscription, *, at: datetime, actor: 
     return subscription
 
 
-def resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
-    """Go on after a pause with the same version, quantity and cycles; Conflict when it is not paused."""
-    subscription = locked(session, subscription)
-    if subscription.status != Status.PAUSED:
-        raise Conflict("The subscription is not paused.", code="not_paused")
-    timeline.store(session, subscription, timelines.resumed(timeline.spans(subscription), at))
-    move(session, subscription, Status.ACTIVE, at=at, actor=actor)
+def resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
+    """Go on after a pause with the same version, quantity and cycles."""
+    subscription = _held(session, subscription, Act.RESUME, at)
+    timeline.store(session, subscription, timelines.resumed(timeline.spans(subscription), at, hanging(subscription)))
+    move(session, subscription, Status.ACTIVE, at=at, actor=actor, reason=reason)
     _settle(session, subscription, changed_at=at, at=at)
     return subscription
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """How a subscription is to start, checked."""
-
-    mode: AnchorMode
-    trial_days: int
-    quantity: Decimal
-    metadata: dict[str, Any]
-    external_id: str | None
-
-
-def _wish(
+def suspend(
+    session: Session,
+    subscription: Subscription,
     *,
-    anchor: str,
-    trial_days: int,
-    quantity: Decimal | str | int,
-    metadata: Mapping[str, object] | None,
-    external_id: str | None,
-    begins: datetime,
     at: datetime,
-) -> _Wish:
-    reader = Reader()
-    wish = _Wish(
-        mode=reader.choice("/anchor", anchor, AnchorMode, AnchorMode.ANNIVERSARY),
-        trial_days=reader.whole("/trial_period_days", trial_days, least=0, most=TRIAL_DAYS_MAX),
-        quantity=_quantity(reader, quantity),
-        metadata=reader.object("/metadata", metadata),
-        external_id=reader.text("/external_id", external_id, needed=False) or None,
-    )
-    _check_start(reader, begins, at)
-    if reader.faults:
-        raise Invalid("The subscription cannot start like this.", errors=tuple(reader.faults))
-    return wish
+    actor: Actor,
+    cause: SuspensionCause = SuspensionCause.OPERATOR,
+    reason: str | None = None,
+) -> Subscription:
+    """Take access away until `reinstate`. The agreement stands: what the timeline owes goes on being billed."""
+    subscription = _held(session, subscription, Act.SUSPEND, at)
+    subscription.suspended_at, subscription.suspension_cause = at, cause
+    move(session, subscription, Status.SUSPENDED, at=at, actor=actor, reason=reason)
+    return subscription
 
 
-def _row(organization_id: uuid.UUID, version: PlanVersion, wish: _Wish, planned: Sequence[Span]) -> Subscription:
-    return Subscription(
-        id=new_id(),
-        organization_id=organization_id,
-        plan=version.plan,
-        external_id=wish.external_id,
-        status=Status.TRIALING if planned[0].is_trial else Status.ACTIVE,
-        currency=version.plan.currency,
-        anchor_mode=wish.mode,
-        started_at=planned[0].start,
-        trial_end=timelines.trial_end(planned),
-        next_bill_at=planned[0].start,
-        extra=wish.metadata,
-        terms=[],
-    )
+def reinstate(
+    session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None, past_due: bool = False
+) -> Subscription:
+    """Give access back: to what is left of a trial, to a subscription still `past_due`, or to an active one."""
+    subscription = _held(session, subscription, Act.REINSTATE, at)
+    in_trial = subscription.trial_end is not None and at < subscription.trial_end
+    to = Status.TRIALING if in_trial else Status.PAST_DUE if past_due else Status.ACTIVE
+    move(session, subscription, to, at=at, actor=actor, reason=reason)
+    return subscription
 
 
-def _active(session: Session, organization_id: uuid.UUID) -> Organization:
-    """The organization, locked, so that two subscriptions of it do not start at once."""
-    lock = {"of": Organization, "key_share": True}
-    organization = session.get(Organization, organization_id, with_for_update=lock, populate_existing=True)
-    if organization is None:
-        raise NotFound("There is no such organization.")
-    if organization.status != OrganizationStatus.ACTIVE:
-        raise Conflict(f"The account is {organization.status}: nothing can be subscribed to.")
-    return organization
+def reactivate(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
+    """Bring a subscription that has ended back, with the version and quantity it ended with; there is no second trial.
 
-
-def _version(session: Session, plan: str | uuid.UUID, organization: Organization) -> PlanVersion:
-    try:
-        version = catalog.offered_version(session, plan)
-    except NotFound as error:
-        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", error.message),)) from None
-    if version.plan.currency != organization.currency:
-        detail = f"the plan is in {version.plan.currency}, the account in {organization.currency}"
-        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))
-    return version
-
-
-def _check_start(reader: Reader, begins: datetime, at: datetime) -> None:
-    back = config.current().adjustment_days
-    if begins.tzinfo is None:
-        reader.fault("/start_at", "needs a time zone, such as 2026-01-31T00:00:00+01:00")
-    elif begins < at - timedelta(days=back):
-        reader.fault("/start_at", f"must not be more than {back} days ago: older periods are closed")
-    elif begins > at + timedelta(days=AHEAD_DAYS_MAX):
-        reader.fault("/start_at", f"must be within {AHEAD_DAYS_MAX} days")
-
-
-def _quantity(reader: Reader, quantity: Decimal | str | int) -> Decimal:
-    try:
-        return parse_decimal(str(quantity), digits=9, places=6)
-    except ValueError as error:
-        reader.fault("/quantity", str(error))
-        return Decimal(0)
-
-
-def _ended_before(session: Session, organization_id: uuid.UUID, version: PlanVersion, begins: datetime) -> datetime | None:
-    """Until when an older subscription billed the plan or its metrics; Conflict when it still does at `begins`.
-
-    Two subscriptions on one metric would bill the same usage twice.
+    Conflict when it never began, the account is closed, or another subscription bills the plan or one of its metrics by now.
     """
-    metrics = {rule.metric_id for rule in version.rules if rule.metric_id}
-    older = session.scalars(
-        select(Subscription).where(
-            Subscription.organization_id == organization_id,
-            Subscription.ends_at.is_(None) | (Subscription.ends_at > begins - timedelta(days=2)),
-        )
-    ).all()
-    ends: list[datetime] = []
-    for other in older:
-        rules = [rule for span in timeline.spans(other) for rule in span.version.rules]
-        shared = {rule.metric.name for rule in rules if rule.metric and rule.metric_id in metrics}
-        if other.plan_id != version.plan_id and not shared:
-            continue
-        if other.ends_at is None or other.ends_at > begins:
-            what = f"already bills {', '.join(sorted(shared))}" if shared else f"is already on {version.plan.name}"
-            raise Conflict(f"The account's subscription {other.id} {what}; change its plan or cancel it first.", code="already_subscribed")
-        ends.append(other.ends_at)
-    return max(ends, default=None)
+    subscription = _held(session, subscription, Act.REACTIVATE, at)
+    opening.buyer(session, subscription.organization_id)
+    planned = timeline.spans(subscription)
+    if not planned:
+        raise Conflict("The subscription ended before it began; start a new one.", code="never_began")
+    again = timelines.reactivated(planned, at, hanging(subscription))
+    opening.ended_before(session, subscription.organization_id, planned[-1].version, again[-1].start, but=subscription.id)
+    timeline.store(session, subscription, again)
+    if subscription.ends_at is not None and subscription.status != Status.CANCELED:  # no billing has written the end down yet
+        move(session, subscription, Status.CANCELED, at=subscription.ends_at, actor=SYSTEM, reason="the subscription has ended")
+    subscription.cancel_at_period_end, subscription.canceled_at, subscription.ends_at = False, None, None
+    move(session, subscription, Status.ACTIVE, at=at, actor=actor, reason=reason)
+    _settle(session, subscription, changed_at=at, at=at)
+    return subscription
 
 
 def _end(planned: Sequence[Span], when: str | datetime, at: datetime) -> datetime:
@@ -278,10 +215,10 @@ def _end(planned: Sequence[Span], when: str | datetime, at: datetime) -> datetim
     raise Invalid("The subscription cannot end then.", errors=(FieldError("/when", detail),))
 
 
-def _open(session: Session, subscription: Subscription, at: datetime) -> Subscription:
+def _held(session: Session, subscription: Subscription, act: Act, at: datetime) -> Subscription:
+    """The subscription, locked, once the status table allows the act."""
     subscription = locked(session, subscription)
-    if subscription.status == Status.CANCELED or (subscription.ends_at is not None and subscription.ends_at <= at):
-        raise Conflict("The subscription has ended.", code="subscription_ended")
+    require(subscription, act, at)
     return subscription
 
 

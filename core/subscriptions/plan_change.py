@@ -8,21 +8,19 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from core import audit, jobs
+from core import audit, config, jobs
 from core.audit import Actor
-from core.catalog.models import PlanVersion
+from core.catalog.models import CreditPolicy, PlanVersion
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle
 from core.subscriptions import spans as timelines
 from core.subscriptions import timeline
-from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus
+from core.subscriptions.models import Subscription
+from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
-from core.subscriptions.spans import Span
-from core.subscriptions.status import bill_from, show
-
-AHEAD_DAYS_MAX = 366
-CHANGEABLE = {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE}
+from core.subscriptions.spans import Span, hanging
+from core.subscriptions.status import Act, bill_from, require, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +32,21 @@ class ScheduledChange:
     quantity: Decimal
 
 
-def effective_at(subscription: Subscription, when: str | datetime, *, at: datetime) -> datetime:
-    """The instant `when` (now, period_end, or an instant ahead) means for this subscription; Invalid with the pointer /when."""
+def effective_at(subscription: Subscription, when: str | datetime, *, at: datetime, backdate: bool = False) -> datetime:
+    """The instant `when` (now, period_end, or an instant ahead) means for this subscription; Invalid with the pointer /when.
+
+    With `backdate` an instant behind is taken too, as far back as cycles are open (ADJUSTMENT_DAYS).
+    """
     if when == "now":
         return at
     if when == "period_end":
         cycle = current_cycle(timeline.terms(timeline.spans(subscription)), as_of=at)
         return at if cycle is None else cycle.end
-    if isinstance(when, datetime) and when.tzinfo is not None and at < when <= at + timedelta(days=AHEAD_DAYS_MAX):
+    earliest = _earliest(at) if backdate else at
+    if isinstance(when, datetime) and when.tzinfo is not None and earliest <= when <= at + timedelta(days=AHEAD_DAYS_MAX):
         return when
-    detail = f"must be now, period_end or an instant with a time zone within the next {AHEAD_DAYS_MAX} days"
+    back = f"the last {config.current().adjustment_days} or " if backdate else ""
+    detail = f"must be now, period_end or an instant with a time zone within {back}the next {AHEAD_DAYS_MAX} days"
     raise Invalid("The plan cannot change then.", errors=(FieldError("/when", detail),))
 
 
@@ -64,20 +67,23 @@ def apply(
     quantity: Decimal | None = None,
     effective_at: datetime | None = None,
 ) -> Subscription:
-    """Let `to` and `quantity` hold from `effective_at` (default `at`); a change planned for later is replaced.
+    """Let `to` and `quantity` hold from `effective_at` (default `at`; it may lie behind); a change planned for later is replaced.
 
-    Invalid when nothing would change or the currency differs, Conflict when the subscription is paused, ended, or was changed after
-    `effective_at`.
+    Invalid when nothing would change, the currency differs or the cycle is closed, Conflict when the subscription was changed after
+    `effective_at`, InvalidTransition when its status allows no change.
     """
     subscription = locked(session, subscription)
+    require(subscription, Act.CHANGE_PLAN, at)
     effective = effective_at or at
+    if effective < _earliest(at):
+        raise Invalid("The plan cannot change then.", errors=(FieldError("/when", "that period is closed"),))
     before = _running(timeline.spans(subscription), effective)
     if any(effective < span.start <= at for span in timeline.spans(subscription)):
         raise Conflict("The subscription was changed in the meantime.", code="changed_meanwhile")
     timeline.store(session, subscription, _changed(subscription, to, quantity, effective))
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
-    bill_from(subscription, planned, changed_at=effective, at=at)
+    bill_from(subscription, planned, changed_at=None if waits(before.version) else effective, at=at)
     audit.record(
         session,
         actor,
@@ -90,6 +96,16 @@ def apply(
     )
     jobs.enqueue(session, "bill_subscription", subscription.id)
     return subscription
+
+
+def waits(version: PlanVersion) -> bool:
+    """Whether what a change away from this version makes up is left to the next invoice."""
+    return version.credit_policy == CreditPolicy.NEXT_INVOICE
+
+
+def version_at(subscription: Subscription, at: datetime) -> PlanVersion:
+    """The version that holds at the instant; Conflict when nothing runs then."""
+    return _running(timeline.spans(subscription), at).version
 
 
 def scheduled_change(subscription: Subscription, *, at: datetime) -> ScheduledChange | None:
@@ -105,7 +121,7 @@ def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime
     change = timelines.scheduled(planned, at)
     if change is None:
         raise Conflict("No plan change is planned.", code="no_scheduled_change")
-    timeline.store(session, subscription, timelines.unscheduled(planned, at, AnchorMode(subscription.anchor_mode)))
+    timeline.store(session, subscription, timelines.unscheduled(planned, at, hanging(subscription)))
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=None, at=at)
@@ -116,8 +132,7 @@ def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime
 
 
 def _changed(subscription: Subscription, to: PlanVersion, quantity: Decimal | None, effective: datetime) -> tuple[Span, ...]:
-    if subscription.status not in CHANGEABLE:
-        raise Conflict(f"The plan of a subscription that is {subscription.status} cannot change.", code="not_changeable")
+    require(subscription, Act.CHANGE_PLAN, effective)
     if to.plan.currency != subscription.currency:
         detail = f"the plan is in {to.plan.currency}, the subscription in {subscription.currency}"
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
@@ -128,7 +143,12 @@ def _changed(subscription: Subscription, to: PlanVersion, quantity: Decimal | No
     if (running.version.id, running.quantity) == (to.id, wanted) and planned is None:
         detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
         raise Invalid("Nothing would change.", errors=(FieldError("/plan", detail),))
-    return timelines.changed(spans, version=to, quantity=wanted, at=effective, mode=AnchorMode(subscription.anchor_mode))
+    return timelines.changed(spans, version=to, quantity=wanted, at=effective, mode=hanging(subscription))
+
+
+def _earliest(at: datetime) -> datetime:
+    """Cycles that ended before this are closed: nothing in them is billed or credited any more."""
+    return at - timedelta(days=config.current().adjustment_days)
 
 
 def _running(spans: tuple[Span, ...], at: datetime) -> Span:

@@ -13,8 +13,21 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from core.catalog.models import PlanVersion
-from core.periods import Anchor, Interval, anniversary_anchor, calendar_anchor, local_date, midnight
-from core.subscriptions.models import AnchorMode
+from core.periods import (
+    MONTHS_IN,
+    Anchor,
+    Interval,
+    anniversary_anchor,
+    calendar_anchor,
+    cycle_containing,
+    day_anchor,
+    local_date,
+    midnight,
+)
+from core.subscriptions.models import AnchorMode, Subscription
+
+Hanging = AnchorMode | int
+"""Where a term's cycles begin: on anniversaries, on calendar boundaries, or on this day of the month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,7 @@ def opening(
     *,
     start: datetime,
     timezone: str,
-    mode: AnchorMode,
+    mode: Hanging,
     quantity: Decimal,
     trial_days: int,
     not_before: datetime | None = None,
@@ -54,10 +67,18 @@ def opening(
     return (Span(begin, paid_from, version, quantity, True, paid.anchor), paid) if paid_from > begin else (paid,)
 
 
-def anchored(version: PlanVersion, mode: AnchorMode, at: datetime, timezone: str) -> Anchor:
-    """The cycles of `version` for a term that begins at `at`."""
+def anchored(version: PlanVersion, mode: Hanging, at: datetime, timezone: str) -> Anchor:
+    """The cycles of `version` for a term that begins at `at`; a day of the month says nothing of periods in days and weeks."""
+    interval, count = Interval(version.billing_period), version.interval_count
+    if isinstance(mode, int) and interval in MONTHS_IN:
+        return day_anchor(interval, count, at, timezone, mode)
     make = calendar_anchor if mode is AnchorMode.CALENDAR else anniversary_anchor
-    return make(Interval(version.billing_period), version.interval_count, at, timezone)
+    return make(interval, count, at, timezone)
+
+
+def hanging(subscription: Subscription) -> Hanging:
+    """How the cycles of this subscription's terms are hung."""
+    return subscription.billing_day or AnchorMode(subscription.anchor_mode)
 
 
 def ended(spans: Sequence[Span], at: datetime) -> tuple[Span, ...]:
@@ -65,7 +86,7 @@ def ended(spans: Sequence[Span], at: datetime) -> tuple[Span, ...]:
     return tuple(_cut(span, at) for span in spans if span.start < at)
 
 
-def reopened(spans: Sequence[Span], mode: AnchorMode) -> tuple[Span, ...]:
+def reopened(spans: Sequence[Span], mode: Hanging) -> tuple[Span, ...]:
     """The end is taken back: the last span goes on, and what follows a trial follows again."""
     last = spans[-1]
     if not last.is_trial:
@@ -73,7 +94,7 @@ def reopened(spans: Sequence[Span], mode: AnchorMode) -> tuple[Span, ...]:
     return (*spans, _after_trial(last, mode, None))
 
 
-def changed(spans: Sequence[Span], *, version: PlanVersion, quantity: Decimal, at: datetime, mode: AnchorMode) -> tuple[Span, ...]:
+def changed(spans: Sequence[Span], *, version: PlanVersion, quantity: Decimal, at: datetime, mode: Hanging) -> tuple[Span, ...]:
     """From `at` on, `version` and `quantity` hold; what was planned for later gives way, the end and a running trial stay.
 
     The cycles go on as they were when the new version has the same billing period, else they begin anew at `at`.
@@ -90,7 +111,7 @@ def changed(spans: Sequence[Span], *, version: PlanVersion, quantity: Decimal, a
     return (*before, Span(at, end, version, quantity, False, anchor))
 
 
-def unscheduled(spans: Sequence[Span], at: datetime, mode: AnchorMode) -> tuple[Span, ...]:
+def unscheduled(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Span, ...]:
     """What was planned for after `at` gives way to what holds at `at`; the end and a running trial stay."""
     end = spans[-1].end
     kept = [span for span in spans if span.start <= at]
@@ -102,11 +123,25 @@ def unscheduled(spans: Sequence[Span], at: datetime, mode: AnchorMode) -> tuple[
     return (*kept[:-1], trial, *rest)
 
 
-def resumed(spans: Sequence[Span], at: datetime) -> tuple[Span, ...]:
-    """After a pause: the version, quantity and cycles of before hold again from `at`."""
+def resumed(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Span, ...]:
+    """After a pause: the version, quantity and cycles of before hold again from `at`. What was a trial is one no longer."""
     last = spans[-1]
     start = at if last.end is None else max(at, last.end)
-    return (*spans, replace(last, start=start, end=None, id=None))
+    anchor = anchored(last.version, mode, start, last.anchor.timezone) if last.is_trial else last.anchor
+    return (*spans, replace(last, start=start, end=None, is_trial=False, anchor=anchor, id=None))
+
+
+def reactivated(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Span, ...]:
+    """After the end: the last version and quantity hold again. Within the cycle it ended in the cycles go on as they were, later they
+    begin anew with the local day of `at`."""
+    last = spans[-1]
+    ended = at if last.end is None else min(last.end, at)
+    if not last.is_trial and at < cycle_containing(last.anchor, ended).end:
+        return resumed(spans, at, mode)
+    again = opening(
+        last.version, start=at, timezone=last.anchor.timezone, mode=mode, quantity=last.quantity, trial_days=0, not_before=ended
+    )
+    return (*spans, *again)
 
 
 def scheduled(spans: Sequence[Span], at: datetime) -> Span | None:
@@ -129,7 +164,7 @@ def _cut(span: Span, at: datetime) -> Span:
     return replace(span, end=at) if span.end is None or span.end > at else span
 
 
-def _after_trial(trial: Span, mode: AnchorMode, end: datetime | None) -> Span:
+def _after_trial(trial: Span, mode: Hanging, end: datetime | None) -> Span:
     start = trial.end
     if start is None:
         raise ValueError("a trial has an end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,6 +18,53 @@ from core.subscriptions.models import TRANSITIONS, Subscription, SubscriptionSta
 from core.subscriptions.spans import Span
 
 Status = SubscriptionStatus
+
+
+class Act(StrEnum):
+    """What a person or the dunning does to a subscription."""
+
+    CHANGE_PLAN = "change_plan"
+    PAUSE = "pause"
+    RESUME = "resume"
+    SUSPEND = "suspend"
+    REINSTATE = "reinstate"
+    CANCEL = "cancel"
+    UNDO_CANCEL = "undo_cancel"
+    REACTIVATE = "reactivate"
+
+
+_RUNNING = frozenset({Status.TRIALING, Status.ACTIVE, Status.PAST_DUE})
+ACTS: dict[Act, frozenset[SubscriptionStatus]] = {
+    Act.CHANGE_PLAN: _RUNNING,
+    Act.PAUSE: frozenset({Status.ACTIVE}),
+    Act.RESUME: frozenset({Status.PAUSED}),
+    Act.SUSPEND: _RUNNING,
+    Act.REINSTATE: frozenset({Status.SUSPENDED}),
+    Act.CANCEL: _RUNNING | {Status.PAUSED, Status.SUSPENDED},
+    Act.UNDO_CANCEL: _RUNNING | {Status.SUSPENDED},
+    Act.REACTIVATE: frozenset({Status.CANCELED}),
+}
+"""In which status each act is possible. The status an act leads to is one TRANSITIONS allows."""
+
+
+def present(subscription: Subscription, at: datetime) -> SubscriptionStatus:
+    """The status at `at`, also where the end has come to pass and no billing has written it down yet."""
+    over = subscription.ends_at is not None and subscription.ends_at <= at
+    return Status.CANCELED if over else Status(subscription.status)
+
+
+def possible(subscription: Subscription, at: datetime) -> tuple[Act, ...]:
+    """The acts that the status allows, in the order of `Act`."""
+    now, ends = present(subscription, at), subscription.ends_at is not None
+    return tuple(act for act, statuses in ACTS.items() if now in statuses and (act is not Act.UNDO_CANCEL or ends))
+
+
+def require(subscription: Subscription, act: Act, at: datetime) -> None:
+    """InvalidTransition, naming what is possible instead, when the status at `at` does not allow the act."""
+    now = present(subscription, at)
+    if now not in ACTS[act]:
+        others = ", ".join(possible(subscription, at))
+        raise InvalidTransition(f"The subscription is {now}, so {act} is not possible. Possible now: {others}.")
 
 
 def move(
@@ -61,7 +109,7 @@ def bill_from(subscription: Subscription, spans: tuple[Span, ...], *, changed_at
     if waiting is not None and waiting <= at:
         return
     past = changed_at is not None and changed_at <= at
-    subscription.next_bill_at = changed_at if past else next_due(timeline.terms(spans), after=at)
+    subscription.next_bill_at = at if past else next_due(timeline.terms(spans), after=at)
 
 
 def _move_by_time(subscription: Subscription, as_of: datetime, actor: Actor) -> list[dict[str, Any]]:
@@ -78,6 +126,9 @@ def _moved(subscription: Subscription, to: SubscriptionStatus, *, at: datetime, 
     if before is to:
         return []
     if to not in TRANSITIONS[before]:
-        raise InvalidTransition(f"A subscription that is {before} cannot become {to}.")
+        ways = ", ".join(sorted(TRANSITIONS[before]))
+        raise InvalidTransition(f"A subscription that is {before} cannot become {to}; it can become: {ways}.")
     subscription.status = to
+    if before is Status.SUSPENDED:
+        subscription.suspended_at = subscription.suspension_cause = None
     return [audit.entry(actor, f"subscription.{to}", subscription, at=at, reason=reason, before=before)]

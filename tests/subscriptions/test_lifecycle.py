@@ -167,7 +167,7 @@ def test_cancelling_now(session: Session, organization: Organization, starter: P
     lifecycle.cancel(session, subscription, at=NOW, actor=SYSTEM, when="now")
     assert (subscription.status, subscription.ends_at, terms(subscription)[-1][1]) == ("canceled", NOW, NOW)
     assert queries.due_ids(session, as_of=NOW) == [subscription.id]
-    with pytest.raises(Conflict, match="ended"):
+    with pytest.raises(InvalidTransition, match="Possible now: reactivate"):
         lifecycle.cancel(session, subscription, at=NOW, actor=SYSTEM)
 
 

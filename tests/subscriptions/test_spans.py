@@ -109,7 +109,7 @@ def test_the_end_of_a_trial_is_no_planned_change() -> None:
 
 def test_a_pause_leaves_a_gap_and_the_cycles_go_on() -> None:
     spans = opening(berlin(2026, 1, 1))
-    resumed = timelines.resumed(timelines.ended(spans, berlin(2026, 1, 10)), berlin(2026, 2, 20))
+    resumed = timelines.resumed(timelines.ended(spans, berlin(2026, 1, 10)), berlin(2026, 2, 20), AnchorMode.ANNIVERSARY)
     assert shape(resumed) == [(berlin(2026, 1, 1), berlin(2026, 1, 10), False), (berlin(2026, 2, 20), None, False)]
     assert resumed[1].anchor == spans[0].anchor
 
