@@ -15,6 +15,7 @@ import admin
 import api
 import portal
 from api import usage
+from api.drop_in import front
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)
-    usage.install(app, settings)
+    front.install(app, usage.install(app, settings))
     _add_probes(app)
     return app
 

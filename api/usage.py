@@ -86,9 +86,9 @@ class UsageEndpoint:
         """Keys, organizations and metrics."""
         return self._directory
 
-    def admitted(self, environ: Environ) -> Principal:
-        """The key of the request, live and within its rate. Raises Unauthenticated or RateLimited."""
-        principal = self._principal(environ)
+    def admitted(self, environ: Environ, key_hash: bytes | None = None) -> Principal:
+        """The key of the request, or the one of this hash, live and within its rate. Raises Unauthenticated or RateLimited."""
+        principal = self._principal(key_hash or _key_hash(environ))
         self._rates.check(principal.key_id)
         return principal
 
@@ -131,12 +131,8 @@ class UsageEndpoint:
             raise _NothingAccepted(verdict)
         return 202, headers, render(verdict, batch_id, result)
 
-    def _principal(self, environ: Environ) -> Principal:
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
-        token = token.strip()
-        principal = self._directory.principal(hash_token(token)) if TOKEN.fullmatch(token) else None
+    def _principal(self, key_hash: bytes) -> Principal:
+        principal = self._directory.principal(key_hash)
         if principal is None:
             raise Unauthenticated("There is no such API key.", code="unknown_key")
         if principal.revoked_at is not None:
@@ -250,6 +246,16 @@ def _rendered(verdict: Verdict, index: int, refused: dict[int, Refused], fed: It
         detail = "An event with this idempotency key but other content was counted before; this one was not."
         return f'{{"index":{index},"status":"conflict","detail":"{detail}","metrics":{codes}}}'
     return f"{PLACES[index]}{codes}}}"
+
+
+def _key_hash(environ: Environ) -> bytes:
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
+    if not TOKEN.fullmatch(token):
+        raise Unauthenticated("There is no such API key.", code="unknown_key")
+    return hash_token(token)
 
 
 def _form(environ: Environ) -> Form:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from api.drop_in.common import Environ, Translated, document, flat, our_event, required, shown_pointer, text_at
 from core.metering import bodies
 from core.metering.accept import Verdict
-from core.metering.bodies import Form
+from core.metering.bodies import Form, Malformed
 from core.metering.foreign import Untranslatable
 from core.metering.wire import Fault
 
@@ -50,6 +50,8 @@ def translate(environ: Environ, body: bytes) -> tuple[Translated, bool]:
     """The events of the request in our form, and whether it is one event and no list. Raises Malformed."""
     if is_binary(environ):
         return [_translated(_binary(environ, body), body)], True
+    if not body.strip():
+        raise Malformed("There is no event in the request.")
     single = not body.lstrip().startswith(b"[")
     return [_translated(document(raw), raw) for raw in bodies.cut(body, Form.JSON)], single
 

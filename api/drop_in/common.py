@@ -37,8 +37,8 @@ class Pipeline(Protocol):
     def directory(self) -> Directory:
         """Keys, organizations and metrics."""
 
-    def admitted(self, environ: Environ) -> Principal:
-        """The key of the request, live and within its rate. Raises Unauthenticated or RateLimited."""
+    def admitted(self, environ: Environ, key_hash: bytes | None = None) -> Principal:
+        """The key of the request, or the one of this hash, live and within its rate. Raises Unauthenticated or RateLimited."""
 
     def body(self, environ: Environ) -> bytes:
         """The body, inflated. Raises Malformed, TooLarge or UnsupportedEncoding."""
