@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from core.money import format_decimal, plain, round_half_up, to_decimal
-from core.pricing.price import price
+from core.pricing.charge import charge
 from core.pricing.proration import WHOLE, Proration
 from core.pricing.rules import Flat
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment
@@ -75,7 +75,7 @@ def spend_part(group: Sequence[Segment], spend_minor: int, currency: str) -> Spe
 
 def _discount(group: tuple[Segment, ...], spend: Decimal, currency: str) -> SpendPart:
     rule = group[0].rule
-    full = price(rule.model, max(spend, _ZERO))
+    full = _full(rule, max(spend, _ZERO))
     fraction = _share(group) if isinstance(rule.model, Flat) else WHOLE
     wanted = full if fraction == WHOLE else to_decimal(round_half_up(Fraction(full) * fraction, currency), currency)
     taken = max(min(wanted, spend), _ZERO)
@@ -85,7 +85,7 @@ def _discount(group: tuple[Segment, ...], spend: Decimal, currency: str) -> Spen
 
 def _commitment(group: tuple[Segment, ...], spend: Decimal, currency: str) -> SpendPart:
     rule, fraction = group[0].rule, _share(group)
-    full = price(rule.model, _ZERO)
+    full = _full(rule, _ZERO)
     target = to_decimal(round_half_up(Fraction(full) * fraction, currency), currency)
     short, over = max(target - spend, _ZERO), max(spend - target, _ZERO)
     committed, reached = _amount(target, currency), _amount(spend, currency)
@@ -95,6 +95,13 @@ def _commitment(group: tuple[Segment, ...], spend: Decimal, currency: str) -> Sp
     else:
         formula = f"commitment of {committed} less {reached} spent"
     return SpendPart(group, spend, fraction, short + surcharge, full, formula)
+
+
+def _full(rule: Rule, spend: Decimal) -> Decimal:
+    amount = charge(rule.model, spend)
+    if not isinstance(amount, Decimal):
+        raise TypeError("discounts and commitments are flat amounts or percentages")
+    return amount
 
 
 def _share(group: Sequence[Segment]) -> Fraction:
