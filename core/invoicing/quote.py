@@ -8,27 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import audit, config
-from core.audit import Actor, plain
+from core import audit
+from core.audit import Actor
 from core.catalog.models import PlanVersion
 from core.db import new_id
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, FieldError, NotFound
 from core.identity.models import Organization
-from core.invoicing import draft, finalize, lines, rating, statements, taxes
+from core.invoicing import draft, finalize
+from core.invoicing import figure as figures
+from core.invoicing.figure import Figure
 from core.invoicing.models import Invoice, InvoiceStatus
-from core.invoicing.rating import Subject
 from core.invoicing.statement import Statement
-from core.invoicing.statements import Labels, Line, Reader, Tax
-from core.pricing.tax import totals
 from core.subscriptions import plan_change
 from core.subscriptions import queries as subscriptions
 from core.subscriptions.models import PlanChangeQuote, Subscription
@@ -37,24 +36,57 @@ VALID_FOR = timedelta(minutes=15)
 
 
 class QuoteChanged(Conflict):
-    """The quote no longer holds; `total_minor` is what the change would cost now (None when it cannot be said). Make a new quote."""
+    """The quote no longer holds; `total_minor` is what the change would cost now (None when it cannot be said). Make a new quote.
+
+    `errors` name each line that is another now, with both amounts.
+    """
 
     code, title = "quote_changed", "The amount has changed"
 
-    def __init__(self, message: str, *, total_minor: int | None = None, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self, message: str, *, total_minor: int | None = None, code: str | None = None, errors: tuple[FieldError, ...] = ()
+    ) -> None:
+        super().__init__(message, code=code, errors=errors)
         self.total_minor = total_minor
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """What the change costs now: lines as JSON values, taxes, sums."""
+class Settled(StrEnum):
+    """Where the quote's lines are charged: on an invoice of its own, on the next one, or later, as they fall due."""
 
-    content: dict[str, Any]
-    net: int
-    tax: int
-    total: int
-    digest: bytes
+    NOW = "now"
+    NEXT_INVOICE = "next_invoice"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the subscription is to become, from when, and the instant it is priced as of."""
+
+    to: PlanVersion
+    quantity: Decimal | None
+    effective_at: datetime
+    made_at: datetime
+
+    def billed(self, subscription: Subscription) -> Settled:
+        """Where the difference is charged."""
+        if self.effective_at > self.made_at:
+            return Settled.LATER
+        left = plan_change.version_at(subscription, self.effective_at)
+        return Settled.NEXT_INVOICE if plan_change.waits(left) else Settled.NOW
+
+    def figure(
+        self, session: Session, subscription: Subscription, at: datetime, uncounted: Collection[InvoiceStatus] = (InvoiceStatus.VOID,)
+    ) -> Figure:
+        """What it costs, as of the instant the quote was made, taxed at `at`."""
+        terms = plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at)
+        due = self.effective_at <= self.made_at
+        return figures.of_terms(session, subscription, terms, as_of=self.made_at, at=at, uncounted=uncounted, due=due)
+
+    def digest(self, subscription: Subscription, figure: Figure) -> bytes:
+        """Over everything the customer agrees to: two figures with the same digest charge the same."""
+        priced = [[row["code"], row["cycle_start"], row["quantity"], row["amount_minor"]] for row in figure.lines]
+        said = [str(subscription.id), str(self.to.id), self.effective_at.isoformat(), priced, figure.total]
+        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).digest()
 
 
 def create(
@@ -67,14 +99,18 @@ def create(
     at: datetime,
     actor: Actor,
     quantity: Decimal | None = None,
+    backdate: bool = False,
 ) -> PlanChangeQuote:
     """Price the change `now`, at `period_end` or at an instant, and lock it for VALID_FOR. A later change costs nothing today.
 
+    With `backdate` the instant may lie behind, as far as cycles are open. Where the plan leaves differences to the next invoice, the
+    lines are those it will have, and confirming charges nothing today.
     Errors are those of plan_change.effective_at and proposed_terms, NotFound for a stranger's subscription.
     """
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
-    effective = plan_change.effective_at(subscription, when, at=at)
-    figure = _figure(session, subscription, to, quantity, effective, at, counted=(InvoiceStatus.VOID,))
+    effective = plan_change.effective_at(subscription, when, at=at, backdate=backdate)
+    wish = _Wish(to, quantity, effective, made_at=at)
+    figure = wish.figure(session, subscription, at)
     quote = PlanChangeQuote(
         id=new_id(),
         organization_id=organization_id,
@@ -87,8 +123,15 @@ def create(
         subtotal_minor=figure.net,
         tax_minor=figure.tax,
         total_minor=figure.total,
-        content={**figure.content, "plan": to.plan.code, "plan_name": to.plan.name, "version": to.version},
-        digest=figure.digest,
+        content={
+            "lines": figure.lines,
+            "taxes": figure.taxes,
+            "plan": to.plan.code,
+            "plan_name": to.plan.name,
+            "version": to.version,
+            "billed": wish.billed(subscription),
+        },
+        digest=wish.digest(subscription, figure),
         created_at=at,
         expires_at=at + VALID_FOR,
     )
@@ -117,14 +160,16 @@ def confirm(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID, *
     subscription = subscriptions.locked(session, subscriptions.subscription(session, organization_id, quote.subscription_id))
     version = session.get_one(PlanVersion, quote.plan_version_id)
     _check_time(quote, at)
-    _finish_draft(session, subscription, at, actor)
-    figure = _figure(
-        session, subscription, version, quote.quantity, quote.effective_at, at, counted=(InvoiceStatus.DRAFT, InvoiceStatus.VOID)
-    )
-    if figure.digest != quote.digest:
-        raise QuoteChanged("The amount has changed since the quote was made.", total_minor=figure.total)
+    wish = _Wish(version, quote.quantity, quote.effective_at, made_at=quote.created_at)
+    billed_now = wish.billed(subscription) is Settled.NOW
+    if billed_now:
+        _finish_draft(session, subscription, at, actor)
+    figure = wish.figure(session, subscription, at, uncounted=(InvoiceStatus.DRAFT, InvoiceStatus.VOID))
+    if wish.digest(subscription, figure) != quote.digest:
+        found = figures.differences(quote.content["lines"], figure.lines, quote.currency)
+        raise QuoteChanged("The amount has changed since the quote was made.", total_minor=figure.total, errors=found)
     plan_change.apply(session, subscription, to=version, quantity=quote.quantity, at=at, effective_at=quote.effective_at, actor=actor)
-    invoice = _bill(session, quote, at, actor) if quote.effective_at <= at else None
+    invoice = _bill(session, quote, at, actor) if billed_now else None
     if invoice is not None and invoice.total_minor != quote.total_minor:
         raise QuoteChanged("The amount has changed since the quote was made.", total_minor=invoice.total_minor)
     quote.confirmed_at = at
@@ -145,44 +190,16 @@ def get(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID) -> Pl
 
 def statement(quote: PlanChangeQuote, organization: Organization) -> Statement:
     """The quote as it was made, as a Statement."""
-    found = [_line(entry) for entry in quote.content["lines"]]
-    tax = [
-        Tax(entry["name"], Decimal(entry["rate_percent"]), entry["taxable_minor"], entry["tax_minor"], entry["note"])
-        for entry in quote.content["taxes"]
-    ]
-    reader = Reader(quote.currency, organization.timezone, organization.locale)
-    return statements.build(
-        found, tax, reader, Labels("The change", total="Due now" if quote.total_minor >= 0 else "Credit to your account")
+    return figures.statement(
+        quote.content["lines"], quote.content["taxes"], organization, quote.currency, title="The change", total=total_label(quote)
     )
 
 
-def _figure(
-    session: Session,
-    subscription: Subscription,
-    to: PlanVersion,
-    quantity: Decimal | None,
-    effective: datetime,
-    at: datetime,
-    *,
-    counted: Sequence[InvoiceStatus],
-) -> _Figure:
-    terms = plan_change.proposed_terms(subscription, to, quantity, effective)
-    organization = session.get_one(Organization, subscription.organization_id)
-    rows: list[dict[str, Any]] = []
-    if effective <= at:
-        subject = Subject(subscription.id, subscription.organization_id, subscription.currency, terms, effective)
-        [rated] = rating.rate(session, [subject], adjustment_days=config.current().adjustment_days, uncounted=counted)
-        rows = lines.rows(rated, lines.rule_names(session, {item.key.rule_id for item in rated.items}))
-    point = (organization.id, taxes.local_day(at, organization.timezone))
-    assessment = taxes.assessments(session, [point])[point]
-    sums = totals([(sum(row["amount_minor"] for row in rows), assessment.rate_percent)], subscription.currency)
-    kept = [{name: plain(row[name]) for name in _KEPT} | {"detail": row["detail"]()} for row in rows]
-    tax = {"name": assessment.name, "rate_percent": str(assessment.rate_percent), "note": assessment.note}
-    content = {"lines": kept, "taxes": [{**tax, "taxable_minor": group.net, "tax_minor": group.tax} for group in sums.groups]}
-    priced = [[row["code"], row["cycle_start"], row["quantity"], row["amount_minor"]] for row in kept]
-    said = [str(subscription.id), str(to.id), effective.isoformat(), priced, sums.total]
-    digest = hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).digest()
-    return _Figure(content, sums.net, sums.tax, sums.total, digest)
+def total_label(quote: PlanChangeQuote) -> str:
+    """What the quote's total is for its customer."""
+    if quote.content.get("billed") == Settled.NEXT_INVOICE:
+        return "On your next invoice"
+    return "Due now" if quote.total_minor >= 0 else "Credit to your account"
 
 
 def _check_time(quote: PlanChangeQuote, at: datetime) -> None:
@@ -203,7 +220,7 @@ def _finish_draft(session: Session, subscription: Subscription, at: datetime, ac
 
 
 def _bill(session: Session, quote: PlanChangeQuote, at: datetime, actor: Actor) -> Invoice | None:
-    made = draft.bill(session, quote.subscription_id, as_of=quote.effective_at, actor=actor)
+    made = draft.bill(session, quote.subscription_id, as_of=quote.created_at, actor=actor)
     return None if made is None else finalize.finalize_invoice(session, made.id, at=at, actor=actor)
 
 
@@ -217,29 +234,3 @@ def _quantity(subscription: Subscription, quantity: Decimal | None, effective: d
         return quantity
     running = [term for term in subscription.terms if term.start_at <= effective]
     return running[-1].quantity if running else Decimal(1)
-
-
-def _line(entry: dict[str, Any]) -> Line:
-    """A line as it was stored in the quote."""
-    return Line(
-        **{name: entry[name] for name in ("code", "name", "unit", "kind", "amount_minor", "detail")},
-        quantity=Decimal(entry["quantity"]),
-        window_start=datetime.fromisoformat(entry["window_start"]),
-        window_end=datetime.fromisoformat(entry["window_end"]),
-        metric_id=uuid.UUID(entry["metric_id"]) if entry["metric_id"] else None,
-    )
-
-
-_KEPT = (
-    "code",
-    "name",
-    "unit",
-    "kind",
-    "amount_minor",
-    "quantity",
-    "window_start",
-    "window_end",
-    "cycle_start",
-    "cycle_end",
-    "metric_id",
-)
