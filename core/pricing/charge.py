@@ -26,7 +26,7 @@ from core.pricing.modifiers import Modified, after_free_units, round_quantity
 from core.pricing.modifiers import Rounding as Direction
 from core.pricing.price import Explanation, Step, explain, price
 from core.pricing.rules import PriceModel
-from core.pricing.usage import Changes, Events, Grouped, Several, Usage, total
+from core.pricing.usage import Carried, Changes, Events, Grouped, Several, Usage, total
 
 _ZERO = Decimal(0)
 _COMPOUND = (Modified, Dynamic, Percentage, GraduatedProrated, Capacity, Matrix, TimeOfUse, Sum)
@@ -58,6 +58,9 @@ def explain_charge(model: Model, usage: Usage) -> Charged | Explanation:
         case Dynamic(), Decimal():
             step = _step("price carried by the events", usage, model.multiplier)
             return _charged(usage, [step], "the amounts that the events carry" + _times(model.multiplier))
+        case Dynamic(), Carried():
+            step = _step("price carried by the events", usage.amount, model.multiplier)
+            return _charged(usage.quantity, [step], "the amounts that the events carry" + _times(model.multiplier))
         case Percentage(), Events():
             return _percentage(model, usage)
         case GraduatedProrated(), Changes():
@@ -92,6 +95,8 @@ def nothing(model: Model) -> Usage:
             return Grouped({(code,): _ZERO for code in model.metrics})
         case Matrix() | TimeOfUse():
             return Grouped({})
+        case Dynamic() if model.amount_property is not None:
+            return Carried(_ZERO, _ZERO)
         case Sum():
             return Several(tuple(nothing(part.price) for part in model.parts))
     return _ZERO

@@ -138,9 +138,13 @@ def _holds(limit: Decimal | None, quantity: Decimal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
-    """The events carry their price: the metric adds up money in major units, which is billed `multiplier` times."""
+    """The events carry their price, in major units, which is billed `multiplier` times.
+
+    It is the metric's own quantity, or with `amount_property` the number each event has there.
+    """
 
     multiplier: Decimal = Decimal(1)
+    amount_property: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +159,13 @@ class Cell:
 class Matrix:
     """A price by dimension values: each combination at the price of the first cell that fits it, else the default (None: free).
 
-    Each combination of values is priced alone, so tiers count the units of one combination.
+    Each combination of values is priced alone, so tiers count the units of one combination. `group_by` are all dimensions of the metric.
     """
 
     dimensions: tuple[str, ...]
     cells: tuple[Cell, ...]
     default: PriceModel | None
+    group_by: tuple[str, ...] = ()
 
     def price_of(self, values: Sequence[str]) -> PriceModel | None:
         """The price of a combination, in the order of `dimensions`."""

@@ -42,9 +42,9 @@ def text(data: Mapping[str, object], key: str) -> str | None:
 
 
 def dynamic(data: Mapping[str, object]) -> Dynamic:
-    """`multiplier`, 1 unless given."""
-    only(data, {"multiplier"})
-    return Dynamic(amount(data, "multiplier", default=Decimal(1)))
+    """`multiplier`, 1 unless given, and the `amount_property` of the events."""
+    only(data, {"multiplier", "amount_property"})
+    return Dynamic(amount(data, "multiplier", default=Decimal(1)), text(data, "amount_property"))
 
 
 def percentage(data: Mapping[str, object]) -> Percentage:
@@ -96,20 +96,16 @@ def capacity(data: Mapping[str, object]) -> Capacity:
 
 def matrix(data: Mapping[str, object]) -> Matrix:
     """`dimensions`, `prices` by their values, and the `default`."""
-    only(data, {"dimensions", "prices", "default"})
-    dimensions = data.get("dimensions")
-    if not isinstance(dimensions, list) or not 1 <= len(dimensions) <= DIMENSIONS_MAX or len(set(map(str, dimensions))) != len(dimensions):
-        raise RuleError("/dimensions", f"must be a list of 1 to {DIMENSIONS_MAX} different names of dimensions")
-    for i, name in enumerate(dimensions):
-        if not isinstance(name, str) or not name:
-            raise RuleError(f"/dimensions/{i}", "must be the name of a dimension")
+    only(data, {"dimensions", "prices", "default", "group_by"})
+    dimensions = _names(data, "dimensions")
     if "default" not in data:
         raise RuleError("/default", "is missing: the price of all other values, or null for none")
     cells = []
     for i, item in enumerate(listed(data, "prices", least=0, most=CELLS_MAX)):
         with within(f"/prices/{i}"):
             cells.append(Cell(_values(item, dimensions), _one_price({key: item[key] for key in item if key != "values"})))
-    return Matrix(tuple(dimensions), tuple(cells), None if data["default"] is None else _nested(data, "default"))
+    default = None if data["default"] is None else _nested(data, "default")
+    return Matrix(tuple(dimensions), tuple(cells), default, tuple(_names(data, "group_by")) if data.get("group_by") else ())
 
 
 def time_of_use(data: Mapping[str, object]) -> TimeOfUse:
@@ -130,7 +126,8 @@ def to_json(model: Dynamic | Percentage | GraduatedProrated | Capacity | Matrix 
     """The keys of the model."""
     match model:
         case Dynamic():
-            return {"multiplier": plain(model.multiplier)}
+            named = {} if model.amount_property is None else {"amount_property": model.amount_property}
+            return {"multiplier": plain(model.multiplier), **named}
         case Percentage():
             given = {key: getattr(model, key) for key in PERCENTAGE_KEYS}
             return {key: plain(value) if isinstance(value, Decimal) else value for key, value in given.items() if value is not None}
@@ -142,7 +139,8 @@ def to_json(model: Dynamic | Percentage | GraduatedProrated | Capacity | Matrix 
         case Matrix():
             cells = [{"values": dict(cell.values), **rules.to_json(cell.price)} for cell in model.cells]
             default = None if model.default is None else rules.to_json(model.default)
-            return {"dimensions": list(model.dimensions), "prices": cells, "default": default}
+            known = {"group_by": list(model.group_by)} if model.group_by else {}
+            return {"dimensions": list(model.dimensions), "prices": cells, "default": default, **known}
         case TimeOfUse():
             return {"windows": [_slot(slot) for slot in model.slots], "default": rules.to_json(model.default)}
 
@@ -163,6 +161,16 @@ def _nested(data: Mapping[str, object], key: str) -> PriceModel:
         if not isinstance(value, Mapping):
             raise RuleError("", 'must be a price, such as {"unit_price": "0.01"}')
         return _one_price(value)
+
+
+def _names(data: Mapping[str, object], key: str) -> list[str]:
+    names = data.get(key)
+    if not isinstance(names, list) or not 1 <= len(names) <= DIMENSIONS_MAX or len(set(map(str, names))) != len(names):
+        raise RuleError(f"/{key}", f"must be a list of 1 to {DIMENSIONS_MAX} different names of dimensions")
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise RuleError(f"/{key}/{i}", "must be the name of a dimension")
+    return names
 
 
 def _values(item: Mapping[str, object], dimensions: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ misspelt price is never a free one.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -71,7 +71,27 @@ def reads_one(model: Model) -> bool:
     """Whether it is asked with one quantity."""
     if isinstance(model, Modified):
         return model.bucket is None and reads_one(model.model)
-    return not isinstance(model, Compound) or isinstance(model, Dynamic)
+    return not isinstance(model, Compound) or (isinstance(model, Dynamic) and model.amount_property is None)
+
+
+def resolved(model: Model, ids: Mapping[str, str], group_by: tuple[str, ...]) -> Model:
+    """The model with the ids of the metrics it names by code, and the dimensions of the metric it reads."""
+    match model:
+        case Modified():
+            inner = resolved(model.model, ids, group_by)
+            return replace(model, model=bare(inner))
+        case Capacity():
+            return replace(model, metrics={code: ids[code] for code in model.metrics})
+        case Matrix():
+            return replace(model, group_by=group_by)
+        case Sum():
+            return Sum(tuple(_resolved_part(part, ids, group_by) for part in model.parts))
+    return model
+
+
+def _resolved_part(part: SumPart, ids: Mapping[str, str], group_by: tuple[str, ...]) -> SumPart:
+    price = bare(resolved(part.price, ids, group_by))
+    return SumPart(price, part.metric, None if part.metric is None else ids[part.metric])
 
 
 def metric_codes(model: Model) -> tuple[str, ...]:
@@ -127,10 +147,9 @@ def _part(part: SumPart) -> dict[str, object]:
 
 
 def _modified(model: PriceModel | Compound, data: Mapping[str, object]) -> Modified:
-    several = isinstance(model, Compound) and not isinstance(model, Dynamic)
     for key in ("unit_conversion", "usage_discount", "bucket"):
-        if several and data.get(key) is not None:
-            raise RuleError(f"/{key}", f"is for prices of one quantity, which {_NAMES[type(model)]} is not")
+        if not reads_one(model) and data.get(key) is not None:
+            raise RuleError(f"/{key}", f"is for prices of one quantity, which {name_of(model)} is not")
     discount = amount(data, "discount_percent", default=Decimal(0))
     if discount > 100:
         raise RuleError("/discount_percent", "must be at most 100")

@@ -38,13 +38,21 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A quantity, and the money that its events carry with it, major units."""
+
+    quantity: Decimal
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """The usage of each part of a sum of prices."""
 
     parts: tuple["Usage", ...]
 
 
-Usage = Decimal | Grouped | Events | Changes | Several
+Usage = Decimal | Grouped | Events | Changes | Carried | Several
 
 
 def merged(usages: Iterable[Usage], nothing: Usage = _ZERO) -> Usage:
@@ -63,6 +71,8 @@ def total(usage: Usage) -> Decimal:
             return sum(usage.amounts, _ZERO)
         case Changes():
             return sum((change.units for change in usage.changes), _ZERO)
+        case Carried():
+            return usage.quantity
         case Several():
             return total(usage.parts[0]) if usage.parts else _ZERO
 
@@ -78,6 +88,8 @@ def _merged(one: Usage, other: Usage) -> Usage:
             return Events(one.amounts + other.amounts)
         case Changes(), Changes():
             return Changes(one.changes + other.changes)
+        case Carried(), Carried():
+            return Carried(one.quantity + other.quantity, one.amount + other.amount)
         case Several(), Several():
             return Several(tuple(_merged(a, b) for a, b in zip(one.parts, other.parts, strict=True)))
     raise TypeError(f"{type(one).__name__} and {type(other).__name__} are not usage of one price")
