@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, unquote
 
-from api.drop_in.common import Environ, Translated, document, flat, our_event, required, shown_pointer, text_at
+from api.drop_in.translation import Environ, Translated, document, flat, our_event, required, shown_pointer, text_at
 from core.metering import bodies
 from core.metering.accept import Verdict
 from core.metering.bodies import Form, Malformed

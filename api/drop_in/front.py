@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 
 from api.drop_in import cloud_events, lago, openmeter, problem, stripe_errors, stripe_events
-from api.drop_in.common import Answer, Environ, Pipeline, carried_out
+from api.drop_in.translation import Answer, Environ, Pipeline, carried_out
 from core import clock
 from core.payments.customer_ids import CustomerIds
 from core.subscriptions.external_ids import ExternalIds

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from api.drop_in.common import (
+from api.drop_in.problem import SomeRefused
+from api.drop_in.translation import (
     JSON_HEADERS,
     Answer,
     Pipeline,
@@ -24,7 +25,6 @@ from api.drop_in.common import (
     text_at,
     unix_time,
 )
-from api.drop_in.problem import SomeRefused
 from core.metering import foreign
 from core.metering.bodies import Malformed
 from core.metering.careful import Refused

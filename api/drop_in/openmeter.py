@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.drop_in import cloud_events
-from api.drop_in.common import Answer, Environ, Pipeline, shown_pointer
 from api.drop_in.problem import SomeRefused
+from api.drop_in.translation import Answer, Environ, Pipeline, shown_pointer
 from core.metering import foreign
 from core.metering.careful import Refused
 from core.metering.directory import Principal

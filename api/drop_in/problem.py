@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from api.drop_in.common import Answer
+from api.drop_in.translation import Answer
 from core.errors import BillingError, RateLimited, Unavailable
 from core.metering.accept import Verdict
 from core.metering.careful import Refused

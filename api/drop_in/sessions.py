@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from datetime import UTC, datetime
 
-from api.drop_in.common import Environ
+from api.drop_in.translation import Environ
 from core import config
 from core.errors import Unauthenticated
 from core.identity.keys import hash_token

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.drop_in.common import Answer, encode
-from api.drop_in.common import shown_pointer as pointer_of
+from api.drop_in.translation import Answer, encode
+from api.drop_in.translation import shown_pointer as pointer_of
 from core.errors import BillingError, RateLimited, Unavailable
 from core.metering.accept import Verdict
 

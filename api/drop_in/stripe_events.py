@@ -15,8 +15,20 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from api.drop_in import sessions
-from api.drop_in.common import JSON_HEADERS, Answer, Environ, Pipeline, document, encode, key_of, our_event, required, text_at, unix_time
 from api.drop_in.stripe_errors import Refusal
+from api.drop_in.translation import (
+    JSON_HEADERS,
+    Answer,
+    Environ,
+    Pipeline,
+    document,
+    encode,
+    key_of,
+    our_event,
+    required,
+    text_at,
+    unix_time,
+)
 from core.metering import foreign
 from core.metering.bodies import Malformed
 from core.metering.directory import Principal
