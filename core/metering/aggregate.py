@@ -20,12 +20,12 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from core.metering import backfill, counting, partitions, rollups
+from core.metering import backfill, counting, limits, partitions, rollups
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, connect, event_type
 from core.metering.instants import instant, micros
-from core.metering.meters import Meter, meter
+from core.metering.meters import METER_COLUMNS, Meter, meter
 
 log = structlog.get_logger("valueverse.aggregator")
 
@@ -43,8 +43,8 @@ CLAIM = """WITH claimed AS (
   SELECT b.id, b.received_at, b.payload FROM claimed
   JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
 FENCE = "SELECT dedup_seed FROM usage_state WHERE epoch = %s FOR SHARE"
-METERS = """SELECT m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, m.counted_at,
-  n.number AS event_number FROM metrics m JOIN usage_event_names n ON n.name = m.event_name"""
+METERS = f"""SELECT {METER_COLUMNS}, m.counted_at, n.number AS event_number
+  FROM metrics m JOIN usage_event_names n ON n.name = m.event_name"""  # noqa: S608 - constants only
 POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)
 """What a batch can do to its flush; anything else is the database's or our own trouble."""
 
@@ -189,7 +189,8 @@ class Aggregator:
         batches = [Batch(batch_id, micros(received_at), bytes(payload)) for batch_id, received_at, payload in rows]
         received_on = rows[-1][1].date()
         try:
-            counted = counting.count(batches, types, seed, lambda keys: self._store.claim(line, keys, received_on))
+            settle = limits.settling(line, seed, at=self._now())
+            counted = counting.count(batches, types, seed, lambda keys: settle(keys) or self._store.claim(line, keys, received_on))
         except POISON as error:
             raise FlushFailed(batches, error) from error
         self._adapt(len(rows), counted)
@@ -225,6 +226,7 @@ class Aggregator:
         try:
             rollups.write(line, counted)
             rollups.settle(line, counted, at=self._now())
+            limits.note(line, counted, batches)
             line.execute("COMMIT")
         except POISON as error:
             raise FlushFailed(batches, error) from error

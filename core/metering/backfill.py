@@ -24,7 +24,7 @@ def count_past(connection: Connection[Any], meter: Meter, event_number: int) -> 
     total = 0
     for tallies, events in _tallied(connection, meter, event_number):
         write_changes(connection, None, tallies)
-        connection.execute("TRUNCATE flush_tallies, flush_values")
+        connection.execute("TRUNCATE flush_tallies, flush_values, flush_counts")
         total += events
     return total
 

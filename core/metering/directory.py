@@ -22,7 +22,8 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.errors import Unavailable
-from core.metering.meters import Meter, meter
+from core.metering.blocks import BLOCKS, Blocks, blocks
+from core.metering.meters import METER_COLUMNS, Meter, meter
 
 MAX_AGE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 0.05
@@ -36,8 +37,8 @@ ACCOUNT = "o.id, o.number, o.external_id, o.slug, o.status, c.frozen_time"
 CLOCK = "LEFT JOIN test_clocks c ON c.id = o.test_clock_id"
 ACCOUNTS = f"""SELECT o.external_id AS reference, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.external_id = ANY(%s::text[])
   UNION ALL SELECT o.id::text, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.id = ANY(%s::uuid[])"""  # noqa: S608 - constants only
-METRICS = """SELECT m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, n.number AS event_number
-  FROM metrics m LEFT JOIN usage_event_names n ON n.name = m.event_name WHERE m.archived_at IS NULL ORDER BY m.code"""
+METRICS = f"""SELECT {METER_COLUMNS}, n.number AS event_number
+  FROM metrics m LEFT JOIN usage_event_names n ON n.name = m.event_name WHERE m.archived_at IS NULL ORDER BY m.code"""  # noqa: S608
 NAME_EVENTS = """INSERT INTO usage_event_names (name) SELECT DISTINCT event_name FROM metrics
   WHERE archived_at IS NULL ON CONFLICT (name) DO NOTHING"""
 
@@ -131,6 +132,8 @@ class Directory:
         self._types: dict[str, EventType] = {}
         self._metrics: dict[str, str] = {}
         self._types_read_at = 0.0
+        self._blocks: Blocks = {}
+        self._blocks_read_at = 0.0
         self._lock = threading.Lock()
 
     def principal(self, key_hash: bytes) -> Principal | None:
@@ -148,6 +151,15 @@ class Directory:
             with self._lock:
                 self._load_types()
         return self._types
+
+    def blocks(self) -> Blocks:
+        """Who is stopped, as of at most a second ago; mostly nobody."""
+        if time.monotonic() - self._blocks_read_at >= MAX_AGE_SECONDS:
+            with self._lock:
+                if time.monotonic() - self._blocks_read_at >= MAX_AGE_SECONDS:
+                    began = time.monotonic()
+                    self._blocks, self._blocks_read_at = blocks(self._rows(BLOCKS)), began
+        return self._blocks
 
     def suggestion(self, name: str) -> str:
         """A sentence that helps someone who sent an unknown event name."""

@@ -8,15 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 
+from core.metering.expressions import Expression
+from core.metering.expressions import parse as parse_expression
+from core.metering.instants import micros
 from core.metering.models import Aggregation, Metric
 from core.money import EXACT, parse_decimal
 
 Scalar = str | int | bool | Decimal | None
 _decode_properties = msgspec.json.Decoder(float_hook=Decimal).decode
 NO_GROUP = ""
+METER_COLUMNS = """m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, m.expression,
+  m.operation_property, m.recurring, m.counted_through"""
+"""The columns of `metrics AS m` that `meter` reads."""
+ADDED = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG})
+"""Aggregations whose state of an hour is the number of events and the sum of their quantities."""
+REMOVE = "remove"
+OUT_OF_RANGE = "must be a number from {least} to 99999999999999 with at most 12 decimals"
+LARGEST = 10**14
 PLAIN_EXPONENT_MAX = 40
 """Numbers further from 1 are written with an exponent: 1e999999 must not become a million characters."""
 
@@ -42,13 +55,35 @@ class Meter:
     """The property it reads; None: the event's quantity."""
     conditions: tuple[Condition, ...] = ()
     group_by: tuple[str, ...] = ()
+    expression: Expression | None = None
+    """Arithmetic in place of `source`."""
+    operation: str | None = None
+    """Of a unique count: the property that says "remove" when the value goes away; anything else adds it."""
+    signed: bool = False
+    """Whether its values may be negative: changes of something that goes on."""
+    counted_through: datetime | None = None
+    """While its past is being counted: it reads events before this instant."""
 
     @property
     def plain(self) -> bool:
         """Whether the event's quantity is all it needs: a whole column can be counted at once."""
-        return (
-            self.source is None and not self.conditions and not self.group_by and self.aggregation in (Aggregation.COUNT, Aggregation.SUM)
+        return self.aggregation in ADDED and not (
+            self.source or self.expression or self.conditions or self.group_by or self.counted_through is not None
         )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The properties without which an event does not feed it."""
+        if self.aggregation == Aggregation.COUNT:
+            return ()
+        if self.expression is not None:
+            return self.expression.names
+        return (self.source,) if self.source is not None else ()
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Every property it looks at."""
+        return frozenset({*self.needs, *(condition.name for condition in self.conditions), *self.group_by})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +96,31 @@ class Event:
     properties: Mapping[str, Scalar]
 
 
+class Seen(NamedTuple):
+    """One value of a unique count: when it was seen first and last, and whether the last event took it away."""
+
+    first_at: datetime
+    last_at: datetime
+    last_place: tuple[int, int] = (0, 0)
+    removed: bool = False
+
+
 @dataclass(slots=True)
 class Usage:
-    """Readings added up. `quantity` is the aggregate; a unique count also has its `values`, each with its first and last time."""
+    """Readings added up. `quantity`: sum (also of an average, a weighted sum, a percentile), maximum, minimum, latest, or number of values.
+
+    `moment` is the sum of value times instant (microseconds since 1970) of a weighted sum. A unique count has its `values`, a percentile
+    the `counts` of events by value.
+    """
 
     events: int
     quantity: Decimal
     first_at: datetime
     last_at: datetime
     last_place: tuple[int, int]
-    values: dict[bytes, tuple[datetime, datetime]] = field(default_factory=dict)
+    values: dict[bytes, Seen] = field(default_factory=dict)
+    moment: Decimal = Decimal(0)
+    counts: dict[Decimal, int] = field(default_factory=dict)
 
 
 class UnreadableProperty(ValueError):
@@ -83,9 +133,21 @@ class UnreadableProperty(ValueError):
 
 def meter(metric: Metric) -> Meter:
     """The counting side of a row of `metrics`."""
-    conditions = tuple(Condition(item["property"], frozenset(canonical(value) for value in item["in"])) for item in metric.filters)
     aggregation = Aggregation(metric.aggregation)
-    return Meter(metric.id, metric.number, metric.code, metric.event_name, aggregation, metric.property, conditions, tuple(metric.group_by))
+    return Meter(
+        metric.id,
+        metric.number,
+        metric.code,
+        metric.event_name,
+        aggregation,
+        metric.property,
+        tuple(Condition(item["property"], frozenset(canonical(value) for value in item["in"])) for item in metric.filters),
+        tuple(metric.group_by),
+        expression=parse_expression(metric.expression) if metric.expression else None,
+        operation=metric.operation_property,
+        signed=aggregation == Aggregation.WEIGHTED_SUM or (aggregation == Aggregation.SUM and metric.recurring),
+        counted_through=metric.counted_through,
+    )
 
 
 def properties(raw: bytes) -> dict[str, Scalar]:
@@ -113,24 +175,41 @@ def feeds(meter: Meter, given: Mapping[str, Scalar]) -> bool:
     """Whether an event with these properties counts for the metric."""
     if any(canonical(given.get(condition.name)) not in condition.values for condition in meter.conditions):
         return False
-    return meter.source is None or meter.aggregation == Aggregation.COUNT or given.get(meter.source) is not None
+    return all(given.get(name) is not None for name in meter.needs)
 
 
 def value_of(meter: Meter, quantity: Decimal, given: Mapping[str, Scalar]) -> Decimal:
-    """The number the metric adds up (1 for the counts). Raises UnreadableProperty when its property is no quantity."""
+    """The number the metric adds up (1 for the counts). Raises UnreadableProperty when a property is no quantity."""
     if meter.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE_COUNT):
         return Decimal(1)
-    if meter.source is None:
-        return quantity
-    found = given[meter.source]
+    if meter.expression is not None:
+        return _worked_out(meter, meter.expression, quantity, given)
+    return quantity if meter.source is None else number(meter.source, given[meter.source], signed=meter.signed)
+
+
+def number(name: str, found: Scalar, *, signed: bool = False) -> Decimal:
+    """The property `name` as an exact number. Raises UnreadableProperty."""
     if isinstance(found, bool):
-        raise UnreadableProperty(meter.source, "must be a number, not true or false")
+        raise UnreadableProperty(name, "must be a number, not true or false")
+    range_ = OUT_OF_RANGE.format(least=f"-{LARGEST - 1}" if signed else "0")
     if isinstance(found, Decimal) and not -12 <= (found.adjusted() if found else 0) <= 14:
-        raise UnreadableProperty(meter.source, "must be a number from 0 to 99999999999999 with at most 12 decimals")
+        raise UnreadableProperty(name, range_)
     try:
-        return parse_decimal(found if isinstance(found, str) else canonical(found))
+        return parse_decimal(found if isinstance(found, str) else canonical(found), signed=signed)
     except ValueError as error:
-        raise UnreadableProperty(meter.source, "must be a number from 0 to 99999999999999 with at most 12 decimals") from error
+        raise UnreadableProperty(name, range_) from error
+
+
+def _worked_out(meter: Meter, expression: Expression, quantity: Decimal, given: Mapping[str, Scalar]) -> Decimal:
+    values = {name: Fraction(number(name, given[name], signed=True)) for name in expression.names}
+    first = expression.names[0] if expression.names else meter.code
+    try:
+        value = expression.value(quantity, values)
+    except ZeroDivisionError as error:
+        raise UnreadableProperty(first, f"makes {expression.text} divide by zero") from error
+    if abs(value) >= LARGEST or (value < 0 and not meter.signed):
+        raise UnreadableProperty(first, f"makes {expression.text} {value:f}; it {OUT_OF_RANGE.format(least='0')}")
+    return value
 
 
 def group_of(meter: Meter, given: Mapping[str, Scalar]) -> str:
@@ -151,29 +230,45 @@ def read(meter: Meter, event: Event) -> Usage | None:
     if not feeds(meter, event.properties):
         return None
     quantity = value_of(meter, event.quantity, event.properties)
-    values: dict[bytes, tuple[datetime, datetime]] = {}
-    if meter.aggregation == Aggregation.UNIQUE_COUNT:
-        values[value_hash(event.properties[meter.source or ""])] = (event.timestamp, event.timestamp)
-    return Usage(1, quantity, event.timestamp, event.timestamp, event.place, values)
+    usage = Usage(1, quantity, event.timestamp, event.timestamp, event.place)
+    match meter.aggregation:
+        case Aggregation.UNIQUE_COUNT:
+            given = event.properties
+            removed = meter.operation is not None and canonical(given.get(meter.operation)).lower() == REMOVE
+            usage.values[value_hash(given[meter.source or ""])] = Seen(event.timestamp, event.timestamp, event.place, removed)
+        case Aggregation.WEIGHTED_SUM:
+            usage.moment = EXACT.multiply(quantity, micros(event.timestamp))
+        case Aggregation.PERCENTILE:
+            usage.counts[EXACT.normalize(quantity)] = 1
+    return usage
 
 
 def add(aggregation: Aggregation, usage: Usage, other: Usage) -> Usage:
     """Add `other` to `usage` in place, and return it. Whatever the order of adding, the result is the same."""
     newer = (other.last_at, other.last_place) > (usage.last_at, usage.last_place)
     match aggregation:
-        case Aggregation.COUNT | Aggregation.SUM:
+        case Aggregation.COUNT | Aggregation.SUM | Aggregation.AVG | Aggregation.WEIGHTED_SUM | Aggregation.PERCENTILE:
             usage.quantity = EXACT.add(usage.quantity, other.quantity)
+            usage.moment = EXACT.add(usage.moment, other.moment)
         case Aggregation.MAX:
             usage.quantity = max(usage.quantity, other.quantity)
+        case Aggregation.MIN:
+            usage.quantity = min(usage.quantity, other.quantity)
         case Aggregation.LATEST:
             usage.quantity = other.quantity if newer else usage.quantity
         case Aggregation.UNIQUE_COUNT:
-            for value, (first, last) in other.values.items():
-                known = usage.values.get(value, (first, last))
-                usage.values[value] = (min(first, known[0]), max(last, known[1]))
+            for value, seen in other.values.items():
+                usage.values[value] = _joined(usage.values[value], seen) if value in usage.values else seen
             usage.quantity = Decimal(len(usage.values))
+    for number_, events in other.counts.items():
+        usage.counts[number_] = usage.counts.get(number_, 0) + events
     usage.events += other.events
     usage.first_at = min(usage.first_at, other.first_at)
     if newer:
         usage.last_at, usage.last_place = other.last_at, other.last_place
     return usage
+
+
+def _joined(one: Seen, other: Seen) -> Seen:
+    last = max(one, other, key=lambda seen: (seen.last_at, seen.last_place))
+    return last._replace(first_at=min(one.first_at, other.first_at))

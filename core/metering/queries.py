@@ -27,7 +27,8 @@ from core.metering.models import (
     usage_quarantine,
     usage_rejections,
 )
-from core.metering.sums import Window, measure, organizations
+from core.metering.sums import measure, organizations
+from core.metering.windows import Window
 
 PAGE_MAX = 1_000
 Wanted = tuple[uuid.UUID | str, uuid.UUID | str, datetime, datetime]

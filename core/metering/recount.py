@@ -15,7 +15,7 @@ from core.metering.counting import HOUR_MICROS, Bucket, tally
 from core.metering.instants import instant, micros
 from core.metering.meters import Event, Meter, Usage, meter, properties
 from core.metering.models import Aggregation, Metric, usage_event_names, usage_rollups
-from core.metering.sums import hour_ceiling, hour_floor
+from core.metering.windows import hour_ceiling, hour_floor
 
 EVENTS = """SELECT organization_number, event_number, "timestamp", batch_id, position, quantity, properties FROM usage_events
   WHERE "timestamp" >= :start AND "timestamp" < :end"""

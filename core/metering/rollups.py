@@ -18,10 +18,12 @@ COPY_EVENTS = """COPY usage_events ("timestamp", received_at, batch_id, organiza
   subscription_id, unit, idempotency_key, properties) FROM STDIN (FORMAT binary)"""
 BUCKET = "organization_number, metric_number, hour, group_key"
 CHANGE_COLUMNS = f"{BUCKET}, events, quantity, first_at, last_at, last_batch, last_position"
+TALLY_COLUMNS = f"{CHANGE_COLUMNS}, moment"
 TEMPORARY = """CREATE TEMPORARY TABLE IF NOT EXISTS flush_sums (organization_number int, metric_number int, hour timestamptz, events bigint,
     quantity numeric, first_at timestamptz, last_at timestamptz) ON COMMIT DELETE ROWS;
   CREATE TEMPORARY TABLE IF NOT EXISTS flush_tallies (LIKE usage_rollups, aggregation text) ON COMMIT DELETE ROWS;
-  CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"""
+  CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values) ON COMMIT DELETE ROWS;
+  CREATE TEMPORARY TABLE IF NOT EXISTS flush_counts (LIKE usage_value_counts) ON COMMIT DELETE ROWS"""
 WIDER = "first_at = least(r.first_at, excluded.first_at), last_at = greatest(r.last_at, excluded.last_at)"
 ADD = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS})
   SELECT organization_number, metric_number, hour, '', events, quantity, first_at, last_at, 0, 0 FROM flush_sums
@@ -31,15 +33,23 @@ LATER = ", ".join(f"{name} = CASE WHEN {NEWER} THEN excluded.{name} ELSE r.{name
 QUANTITY = {
     Aggregation.COUNT: "r.quantity + excluded.quantity",
     Aggregation.SUM: "r.quantity + excluded.quantity",
+    Aggregation.AVG: "r.quantity + excluded.quantity",
+    Aggregation.WEIGHTED_SUM: "r.quantity + excluded.quantity",
+    Aggregation.PERCENTILE: "r.quantity + excluded.quantity",
     Aggregation.MAX: "greatest(r.quantity, excluded.quantity)",
+    Aggregation.MIN: "least(r.quantity, excluded.quantity)",
     Aggregation.LATEST: f"CASE WHEN {NEWER} THEN excluded.quantity ELSE r.quantity END",
     Aggregation.UNIQUE_COUNT: "r.quantity + excluded.quantity",
 }
-MERGE = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS}) SELECT {CHANGE_COLUMNS} FROM flush_tallies WHERE aggregation = %s
-  ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = {{quantity}}, {LATER}, {WIDER}"""  # noqa: S608
-VALUES = f"""INSERT INTO usage_unique_values AS r ({BUCKET}, value_hash, first_at, last_at)
-  SELECT {BUCKET}, value_hash, first_at, last_at FROM flush_values
-  ON CONFLICT ({BUCKET}, value_hash) DO UPDATE SET {WIDER} RETURNING {BUCKET}, (xmax = 0) AS fresh"""  # noqa: S608
+MERGE = f"""INSERT INTO usage_rollups AS r ({TALLY_COLUMNS}) SELECT {TALLY_COLUMNS} FROM flush_tallies WHERE aggregation = %s
+  ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = {{quantity}}, moment = r.moment + excluded.moment,
+    {LATER}, {WIDER}"""  # noqa: S608
+COUNTS = f"""INSERT INTO usage_value_counts AS r ({BUCKET}, value, events) SELECT {BUCKET}, value, events FROM flush_counts
+  ON CONFLICT ({BUCKET}, value) DO UPDATE SET events = r.events + excluded.events"""  # noqa: S608
+VALUE_COLUMNS = f"{BUCKET}, value_hash, first_at, last_at, last_batch, last_position, removed"
+REMOVED = f"removed = CASE WHEN {NEWER} THEN excluded.removed ELSE r.removed END"
+VALUES = f"""INSERT INTO usage_unique_values AS r ({VALUE_COLUMNS}) SELECT {VALUE_COLUMNS} FROM flush_values
+  ON CONFLICT ({BUCKET}, value_hash) DO UPDATE SET {LATER}, {REMOVED}, {WIDER} RETURNING {BUCKET}, (xmax = 0) AS fresh"""  # noqa: S608
 FRESH_VALUES = f"""WITH written AS ({VALUES}),
   fresh AS (SELECT {BUCKET}, count(*) FILTER (WHERE fresh) AS amount FROM written GROUP BY {BUCKET})
   UPDATE flush_tallies t SET quantity = fresh.amount FROM fresh
@@ -99,24 +109,34 @@ def _sums_stream(sums: Sums) -> bytes:
 
 
 def _write_tallies(connection: Connection[Any], tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY flush_tallies ({CHANGE_COLUMNS}, aggregation) FROM STDIN") as copy:
+    with connection.cursor() as cursor, cursor.copy(f"COPY flush_tallies ({TALLY_COLUMNS}, aggregation) FROM STDIN") as copy:
         for aggregation, buckets in tallies.items():
             for bucket, usage in sorted(buckets.items(), key=_place):
-                copy.write_row(
-                    (*_key(bucket), usage.events, usage.quantity, usage.first_at, usage.last_at, *usage.last_place, aggregation.value)
-                )
+                moment = usage.moment if aggregation == Aggregation.WEIGHTED_SUM else None
+                state = (usage.events, usage.quantity, usage.first_at, usage.last_at, *usage.last_place, moment)
+                copy.write_row((*_key(bucket), *state, aggregation.value))
     if Aggregation.UNIQUE_COUNT in tallies:
         _write_values(connection, tallies[Aggregation.UNIQUE_COUNT])
+    if Aggregation.PERCENTILE in tallies:
+        _write_counts(connection, tallies[Aggregation.PERCENTILE])
     for aggregation in tallies:
         connection.execute(MERGE.format(quantity=QUANTITY[aggregation]), (aggregation.value,))
 
 
 def _write_values(connection: Connection[Any], buckets: Mapping[Bucket, Usage]) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY flush_values ({BUCKET}, value_hash, first_at, last_at) FROM STDIN") as copy:
+    with connection.cursor() as cursor, cursor.copy(f"COPY flush_values ({VALUE_COLUMNS}) FROM STDIN") as copy:
         for bucket, usage in sorted(buckets.items(), key=_place):
-            for value, (first_at, last_at) in sorted(usage.values.items()):
-                copy.write_row((*_key(bucket), value, first_at, last_at))
+            for value, seen in sorted(usage.values.items()):
+                copy.write_row((*_key(bucket), value, seen.first_at, seen.last_at, *seen.last_place, seen.removed))
     connection.execute(FRESH_VALUES)
+
+
+def _write_counts(connection: Connection[Any], buckets: Mapping[Bucket, Usage]) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY flush_counts ({BUCKET}, value, events) FROM STDIN") as copy:
+        for bucket, usage in sorted(buckets.items(), key=_place):
+            for value, events in sorted(usage.counts.items()):
+                copy.write_row((*_key(bucket), value, events))
+    connection.execute(COUNTS)
 
 
 def _key(bucket: Bucket) -> tuple[int, int, datetime, str]:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
-from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import FieldError, Invalid
-from core.metering.meters import Usage, add
-from core.metering.models import Aggregation, Metric
-from core.metering.reading import Measured, Question, ask
-from core.metering.sums import Window
+from core.metering.answers import merged, shape
+from core.metering.models import Metric
+from core.metering.reading import Measured, Question, ask, group
+from core.metering.windows import Answer, Window
+from core.metering.windows import cut as cut  # noqa: PLC0414 - callers name it from here
 
 GRANULARITIES = ("hour", "day", "week", "month")
 BUCKETS_MAX = 2_500
 RANGE_MAX = timedelta(days=400)
+Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +111,11 @@ def summarized(
     asked = {metric.id: [Window(organization_id, metric.id, since, until, by) for since, until in spans] for metric in metrics}
 
     def answer(measured: Measured) -> list[MetricSummary]:
-        return [_one(metric, spans, [measured[window] for window in asked[metric.id]], group_by, filters or {}) for metric in metrics]
+        return [
+            _one(metric, spans, [measured[window] for window in asked[metric.id]], timezone, group_by, filters or {}) for metric in metrics
+        ]
 
     return Question(frozenset(window for windows in asked.values() for window in windows), answer)
-
-
-def cut(start: datetime, end: datetime, granularity: str, timezone: str) -> Iterator[tuple[datetime, datetime]]:
-    """[start, end) in pieces that begin at local hours, midnights, Mondays or firsts of the month; the outer pieces may be short."""
-    zone = ZoneInfo(timezone)
-    at = start
-    while at < end:
-        until = min(_next(at.astimezone(zone), granularity).astimezone(UTC), end)
-        yield at, until
-        at = until
-
-
-def _next(local: datetime, granularity: str) -> datetime:
-    if granularity == "hour":
-        hour = local.astimezone(UTC) + timedelta(hours=1)
-        return hour - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    if granularity == "day":
-        return midnight + timedelta(days=1)
-    if granularity == "week":
-        return midnight + timedelta(days=7 - midnight.weekday())
-    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 def _check(start: datetime, end: datetime, granularity: str | None) -> None:
@@ -153,35 +132,37 @@ def _check(start: datetime, end: datetime, granularity: str | None) -> None:
 
 def _one(
     metric: Metric,
-    spans: Sequence[tuple[datetime, datetime]],
-    answers: Sequence[Mapping[str, Usage]],
+    spans: Sequence[Span],
+    answers: Sequence[Mapping[str, Answer]],
+    timezone: str,
     group_by: str | None,
     filters: Mapping[str, Sequence[str]],
 ) -> MetricSummary:
-    buckets = [_bucket(metric, span, answer, group_by, filters) for span, answer in zip(spans, answers, strict=True)]
+    buckets = [_bucket(metric, span, answer, timezone, group_by, filters) for span, answer in zip(spans, answers, strict=True)]
     total = buckets[0]
     return MetricSummary(metric, total.quantity, total.events, total.groups, tuple(buckets[1:]))
 
 
 def _bucket(
-    metric: Metric, span: tuple[datetime, datetime], answer: Mapping[str, Usage], group_by: str | None, filters: Mapping[str, Sequence[str]]
+    metric: Metric,
+    span: Span,
+    answers: Mapping[str, Answer],
+    timezone: str,
+    group_by: str | None,
+    filters: Mapping[str, Sequence[str]],
 ) -> Bucket:
+    """One piece of the range from the answers of its groups."""
     places = {name: i for i, name in enumerate(metric.group_by)}
-    kept = []
-    for key, usage in answer.items():
-        values = msgspec.json.decode(key) if key else []
+    kept: dict[str, list[Answer]] = {}
+    for key, answer in sorted(answers.items()):
+        values = group(key)
         if all((values[places[name]] or "") in wanted for name, wanted in filters.items()):
-            kept.append(((values[places[group_by]] or "") if group_by else "", usage))
-    kept.sort(key=lambda item: item[0])
-    groups = {name: _merged(metric, [usage for _, usage in rows]) for name, rows in groupby(kept, key=lambda item: item[0])}
-    whole = _merged(metric, [usage for _, usage in kept])
-    quantities = {name: usage.quantity for name, usage in groups.items() if usage} if group_by else {}
-    return Bucket(*span, whole.quantity if whole else Decimal(0), whole.events if whole else 0, quantities)
+            kept.setdefault((values[places[group_by]] or "") if group_by else "", []).append(answer)
+    pieces = list(cut(*span, metric.bucket_size, timezone)) if metric.bucket_size else [span]
+    groups = {name: _together(metric, pieces, found) for name, found in kept.items()}
+    whole = _together(metric, pieces, [answer for found in kept.values() for answer in found])
+    return Bucket(*span, whole.quantity, whole.events, {name: groups[name].quantity for name in sorted(groups)} if group_by else {})
 
 
-def _merged(metric: Metric, usages: Sequence[Usage]) -> Usage | None:
-    merged: Usage | None = None
-    for usage in usages:
-        mine = replace(usage, values=dict(usage.values))
-        merged = mine if merged is None else add(Aggregation(metric.aggregation), merged, mine)
-    return merged
+def _together(metric: Metric, pieces: Sequence[Span], answers: Sequence[Answer]) -> Answer:
+    return answers[0] if len(answers) == 1 else merged(shape(metric), pieces, answers)
