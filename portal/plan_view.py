@@ -9,11 +9,10 @@ from decimal import Decimal
 
 from core import rendering
 from core.catalog.models import PlanVersion, PricingRule
-from core.pricing.rules import Flat, Graduated, Package, PerUnit, Stairstep, Volume, parse_model
 from core.subscriptions.models import Subscription
+from web.price_words import AROUND, Words, stored_words
 
 BASE = "base"
-Words = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def price_lists(versions: Sequence[PlanVersion], currency: str) -> list[PriceRow
     for key, rule in known.items():
         found = [next((other for other in version.rules if _key(other) == key), None) for version in versions]
         unit = rule.metric.unit if rule.metric else ""
-        name, words = _with_unit(rule.metric.name if rule.metric else rule.name, [price_words(other, currency, unit) for other in found])
+        name, words = _with_unit(rule.metric.name if rule.metric else rule.name, [_words(other, currency, unit) for other in found])
         rows.append(PriceRow(key, name, unit, tuple(words)))
     return rows
 
@@ -56,56 +55,12 @@ def _with_unit(name: str, cells: list[Words]) -> tuple[str, list[Words]]:
     return f"{name}, per {end}", [tuple((reach, price.removesuffix(f" per {end}")) for reach, price in cell) for cell in cells]
 
 
-def price_words(rule: PricingRule | None, currency: str, unit: str) -> Words:
-    """A price in words, a pair a line: ("first 20 M", "€4.80 per 1 M"), ("above", "€3.20 per 1 M")."""
-    if rule is None:
-        return ()
-    model = parse_model(rule.rules)
-    match model:
-        case Flat():
-            return (("", rendering.unit_price(model.flat_price, currency, scale=1)),)
-        case PerUnit():
-            return (("", rendering.unit_price(model.unit_price, currency, unit)),)
-        case Package():
-            free = (("included", _count(model.free_units)),) if model.free_units else ()
-            per = f"{rendering.unit_price(model.package_price, currency, scale=1)} per {_count(model.package_size)}"
-            return (*free, ("then" if free else "", per))
-        case Graduated() | Volume() | Stairstep():
-            prices = [tier.unit_price for tier in model.tiers if tier.unit_price]
-            scale = max((rendering.price_scale(price) for price in prices), default=1)
-            lines, lower = [], Decimal(0)
-            for tier in model.tiers:
-                fee = f" + {rendering.unit_price(tier.flat_fee, currency, scale=1)}" if tier.flat_fee and tier.unit_price else ""
-                price = (
-                    rendering.unit_price(tier.unit_price, currency, unit, scale=scale)
-                    if tier.unit_price or not tier.flat_fee
-                    else rendering.unit_price(tier.flat_fee, currency, scale=1)
-                )
-                lines.append(
-                    (_reach(lower, tier.up_to, len(model.tiers)), "included" if not tier.unit_price and not tier.flat_fee else price + fee)
-                )
-                lower = tier.up_to or lower
-            return tuple(lines)
-    return (("", rule.name),)
+def _words(rule: PricingRule | None, currency: str, unit: str) -> Words:
+    return stored_words(rule.rules, currency, unit) if rule else ()
 
 
 def _key(rule: PricingRule) -> str:
     return rule.metric.code if rule.metric else rule.code
-
-
-def _reach(lower: Decimal, up_to: Decimal | None, tiers: int) -> str:
-    if tiers == 1:
-        return ""
-    if up_to is None:
-        return "above"
-    return f"to {_count(up_to)}" if lower else f"first {_count(up_to)}"
-
-
-def _count(value: Decimal) -> str:
-    for size, letter in ((Decimal(10) ** 9, " G"), (Decimal(10) ** 6, " M")):
-        if value >= size and value % (size / 10) == 0:
-            return f"{rendering.quantity(value / size)}{letter}"
-    return rendering.quantity(value)
 
 
 def running_version(subscription: Subscription, at: datetime) -> PlanVersion | None:
@@ -134,9 +89,10 @@ def _short(cell: Words) -> str:
     """A price in a few words: "€4.80 to €3.20", "1 M included, then €0.04", "none"."""
     if not cell:
         return "none"
-    if cell[0][0] == "included":
-        return f"{cell[0][1]} included, then {cell[-1][1]}"
-    first, last = cell[0][1], cell[-1][1]
+    prices = [line for line in cell if line[0] not in AROUND] or list(cell)
+    if prices[0][0] == "included":
+        return f"{prices[0][1]} included, then {prices[-1][1]}"
+    first, last = prices[0][1], prices[-1][1]
     return first if first == last else f"{first} to {last}"
 
 
