@@ -12,10 +12,12 @@ import msgspec
 import numpy as np
 
 from core.metering import wire
+from core.metering.blocks import Block, stopped
 from core.metering.columns import Columns, quantity
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import instant, micros
 from core.metering.meters import UnreadableProperty, feeds, value_of
+from core.metering.texts import texts
 from core.metering.wire import Candidate, Fault
 
 REFUSED_EVENT_BYTES_MAX = 8 * 1024
@@ -75,6 +77,7 @@ def judge(
     named = {item.organization for item in candidates if item.organization is not None}
     accounts = directory.accounts(named) if own is None and named else {}
     types = directory.event_types({item.name for item in candidates})
+    blocks = directory.blocks()
     kept: list[_Kept] = []
     fed: list[str] = []
     refused: list[Refused] = []
@@ -90,7 +93,10 @@ def judge(
                 raise Fault("unknown_metric", "/metric_name", f"No metric reads events named {item.name}. {hint}")
             limits = bounds(account, window, at)
             _check_time(item, limits)
-            fed.append(kind.codes if kind.plain else fed_codes(kind, item))
+            codes = kind.codes if kind.plain else fed_codes(kind, item)
+            if account.id in blocks:
+                _check_limits(blocks[account.id], limits.now, item, codes)
+            fed.append(codes)
             kept.append(_Kept(index, item, account, kind, limits.now))
         except Fault as fault:
             raw = raws[index][:REFUSED_EVENT_BYTES_MAX]
@@ -110,7 +116,7 @@ def fed_codes(kind: EventType, item: Candidate) -> str:
                 pointer = f"/properties/{wire.escape(error.name)}"
                 raise Fault("invalid_property", pointer, f"The metric {meter.code} reads this property: it {error}.") from error
     if not codes:
-        wants = {name for meter in kind.meters for name in (meter.source, *(condition.name for condition in meter.conditions)) if name}
+        wants = {name for meter in kind.meters for name in meter.reads - {*meter.group_by}}
         detail = f"Metrics read events named {kind.name}, but none takes this one; they look at {', '.join(sorted(wants))}."
         raise Fault("no_metric_matches", "/properties", detail)
     return msgspec.json.encode(codes).decode()
@@ -147,6 +153,12 @@ def _check_time(item: Candidate, limits: Bounds) -> None:
         raise Fault("timestamp_in_future", "/timestamp", detail)
 
 
+def _check_limits(blocks: Sequence[Block], now: int, item: Candidate, codes: str) -> None:
+    block = stopped(blocks, now=now, timestamp=now if item.timestamp is None else item.timestamp, fed=codes)
+    if block is not None:
+        raise Fault(block.reason, "", block.sentence)
+
+
 def _columns(kept: Sequence[_Kept]) -> Columns:
     def column(values: list[Any], kind: type[Any]) -> Any:
         return np.array(values, dtype=kind)
@@ -160,8 +172,10 @@ def _columns(kept: Sequence[_Kept]) -> Columns:
         wholes=column([item.whole for item in items], np.int64),
         fractions=column([item.fraction for item in items], np.int64),
         positions=column([one.index for one in kept], np.int16),
-        keys=[item.key.encode() for item in items],
-        properties=[wire.encode_properties(item.properties) for item in items],
-        units={row: item.unit for row, item in enumerate(items) if item.unit is not None},
-        subscriptions={row: item.subscription_id for row, item in enumerate(items) if item.subscription_id is not None},
+        texts=texts(
+            [item.key.encode() for item in items],
+            [wire.encode_properties(item.properties) for item in items],
+            {row: item.unit for row, item in enumerate(items) if item.unit is not None},
+            {row: item.subscription_id for row, item in enumerate(items) if item.subscription_id is not None},
+        ),
     )

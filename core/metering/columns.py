@@ -9,13 +9,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import accumulate, chain
+from typing import Any
 
 import msgspec
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from core.metering.texts import Texts, joined, laid_out, texts
 from core.money import EXACT
 
 PLACES = 12
@@ -32,7 +33,23 @@ class Corrupt(ValueError):
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """The msgpack form. Number columns are little-endian; `units` and `subscriptions` name the few rows that have one."""
+    """The msgpack form. Number columns are little-endian; `data` and the three before it are those of Texts."""
+
+    organizations: bytes
+    events: bytes
+    timestamps: bytes
+    defaulted: bytes
+    wholes: bytes
+    fractions: bytes
+    positions: bytes
+    sizes: bytes
+    key_places: bytes
+    key_sizes: bytes
+    data: bytes
+
+
+class _StoredLists(msgspec.Struct, array_like=True, gc=False):
+    """The form of the first release, still in logs."""
 
     organizations: bytes
     events: bytes
@@ -58,17 +75,14 @@ class Columns:
     wholes: Int64
     fractions: Int64
     positions: Int16
-    keys: list[bytes]
-    properties: list[bytes]
-    units: dict[int, str]
-    subscriptions: dict[int, bytes]
+    texts: Texts
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.texts)
 
 
 def pack(columns: Columns) -> bytes:
-    """`columns` as a payload of the log."""
+    """`columns`, as they were accepted, as a payload of the log."""
     stored = _Stored(
         columns.organizations.tobytes(),
         columns.events.tobytes(),
@@ -77,79 +91,68 @@ def pack(columns: Columns) -> bytes:
         columns.wholes.tobytes(),
         columns.fractions.tobytes(),
         columns.positions.tobytes(),
-        columns.keys,
-        columns.properties,
-        columns.units,
-        columns.subscriptions,
+        columns.texts.sizes.tobytes(),
+        columns.texts.key_places.tobytes(),
+        columns.texts.key_sizes.tobytes(),
+        columns.texts.data,
     )
-    return _compressor().compress(msgspec.msgpack.encode(stored))
+    return FORM + _compressor().compress(_encode(stored))
 
 
 def unpack(payload: bytes) -> Columns:
     """The columns of a payload; raises Corrupt."""
     try:
-        stored = _decoder(_decompressor().decompress(payload))
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+        stored: _Stored | _StoredLists
+        if payload[:1] == FORM:
+            stored = _decode(_decompressor().decompress(memoryview(payload)[1:]))
+            pieces = laid_out(stored.data, *(np.frombuffer(part, np.int32) for part in (stored.sizes, stored.key_places, stored.key_sizes)))
+        else:
+            stored = _decode_lists(_decompressor().decompress(payload))
+            pieces = texts(stored.keys, stored.properties, stored.units, stored.subscriptions)
+        columns = Columns(
+            np.frombuffer(stored.organizations, np.int32),
+            np.frombuffer(stored.events, np.int32),
+            np.frombuffer(stored.timestamps, np.int64),
+            np.frombuffer(stored.defaulted, np.bool_),
+            np.frombuffer(stored.wholes, np.int64),
+            np.frombuffer(stored.fractions, np.int64),
+            np.frombuffer(stored.positions, np.int16),
+            pieces,
+        )
+    except (zstandard.ZstdError, msgspec.DecodeError, ValueError) as error:
         raise Corrupt(str(error)) from error
-    columns = Columns(
-        np.frombuffer(stored.organizations, np.int32),
-        np.frombuffer(stored.events, np.int32),
-        np.frombuffer(stored.timestamps, np.int64),
-        np.frombuffer(stored.defaulted, np.bool_),
-        np.frombuffer(stored.wholes, np.int64),
-        np.frombuffer(stored.fractions, np.int64),
-        np.frombuffer(stored.positions, np.int16),
-        stored.keys,
-        stored.properties,
-        stored.units,
-        stored.subscriptions,
-    )
-    lengths = {len(value) for value in (columns.organizations, columns.events, columns.timestamps, columns.wholes, columns.fractions)}
-    if lengths != {len(columns)} or len(columns.properties) != len(columns) or len(columns.positions) != len(columns):
-        raise Corrupt(f"columns of different lengths: {sorted(lengths)}")
+    _check(columns)
     return columns
 
 
-_decoder = msgspec.msgpack.Decoder(_Stored).decode
+def _check(columns: Columns) -> None:
+    lengths = {len(getattr(columns, name)) for name in NUMBERS} | {len(columns.texts.key_places), len(columns.texts.key_sizes)}
+    if lengths != {len(columns)}:
+        raise Corrupt(f"columns of different lengths: {sorted(lengths)}")
+    if int(columns.texts.sizes.sum()) != len(columns.texts.data):
+        raise Corrupt("texts of another length than was written")
+
+
+FORM = b"\x02"
+"""First byte of a payload; those of the first release begin with zstd's magic number."""
+NUMBERS = ("organizations", "events", "timestamps", "defaulted", "wholes", "fractions", "positions")
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+_decode_lists = msgspec.msgpack.Decoder(_StoredLists).decode
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
     """All parts one after another."""
     if len(parts) == 1:
         return parts[0]
-    starts = [0, *accumulate(len(part) for part in parts)]
-    return Columns(
-        np.concatenate([part.organizations for part in parts]),
-        np.concatenate([part.events for part in parts]),
-        np.concatenate([part.timestamps for part in parts]),
-        np.concatenate([part.defaulted for part in parts]),
-        np.concatenate([part.wholes for part in parts]),
-        np.concatenate([part.fractions for part in parts]),
-        np.concatenate([part.positions for part in parts]),
-        list(chain.from_iterable(part.keys for part in parts)),
-        list(chain.from_iterable(part.properties for part in parts)),
-        {start + row: unit for start, part in zip(starts, parts, strict=False) for row, unit in part.units.items()},
-        {start + row: value for start, part in zip(starts, parts, strict=False) for row, value in part.subscriptions.items()},
-    )
+    numbers: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NUMBERS}
+    return Columns(**numbers, texts=joined([part.texts for part in parts]))
 
 
 def take(columns: Columns, rows: Int64) -> Columns:
     """The columns of `rows`, in that order."""
-    places = rows.tolist()
-    kept = {row: i for i, row in enumerate(places)} if columns.units or columns.subscriptions else {}
-    return Columns(
-        columns.organizations[rows],
-        columns.events[rows],
-        columns.timestamps[rows],
-        columns.defaulted[rows],
-        columns.wholes[rows],
-        columns.fractions[rows],
-        columns.positions[rows],
-        [columns.keys[i] for i in places],
-        [columns.properties[i] for i in places],
-        {kept[row]: unit for row, unit in columns.units.items() if row in kept},
-        {kept[row]: value for row, value in columns.subscriptions.items() if row in kept},
-    )
+    numbers: dict[str, Any] = {name: getattr(columns, name)[rows] for name in NUMBERS}
+    return Columns(**numbers, texts=columns.texts.take(rows))
 
 
 def quantity(whole: int, fraction: int) -> Decimal:

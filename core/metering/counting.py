@@ -5,7 +5,7 @@ Nothing here talks to the database except through the DedupStore that is handed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.metering import columns as column_form
 from core.metering import pgcopy
-from core.metering.columns import Columns, Corrupt, Flags, Int64, quantity
+from core.metering.columns import Columns, Corrupt, Flags, Int32, Int64, quantity
 from core.metering.dedup import Claim, Entries, entries
 from core.metering.directory import EventType
 from core.metering.instants import instant
@@ -22,7 +22,6 @@ from core.metering.meters import Event, Meter, UnreadableProperty, Usage, add, g
 from core.metering.models import Aggregation
 
 HOUR_MICROS = 3_600_000_000
-NO_SUBSCRIPTION_NO_UNIT = pgcopy.NULL + pgcopy.NULL
 EVENT_FIELDS = 11
 INT64_SAFE = 2**62
 
@@ -103,12 +102,23 @@ def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, c
     conflicting = ~claimed.first & (claimed.fingerprints != rows["fingerprint"])
     fates = _fates(good, sizes, owner, everything, claimed.first, conflicting)
     kept = np.flatnonzero(claimed.first)
-    order = kept[np.lexsort((everything.timestamps[kept], everything.events[kept], everything.organizations[kept]))]
+    order = kept[_sorted(everything.organizations[kept], everything.events[kept], everything.timestamps[kept])]
     mine = column_form.take(everything, order)
     ids = np.array([batch.id for batch in good], np.int64)[owner[order]]
     received = np.array([batch.received_at for batch in good], np.int64)[owner[order]]
     sums, tallies = _usage(mine, ids, types)
     return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned)
+
+
+def _sorted(organizations: Int32, events: Int32, timestamps: Int64) -> NDArray[np.intp]:
+    """Rows by organization, event number and timestamp; through one integer where the three fit into it, as they nearly always do."""
+    if not len(timestamps):
+        return np.zeros(0, np.intp)
+    first, kinds = int(timestamps.min()), int(events.max()) + 1
+    span = int(timestamps.max()) - first + 1
+    if min(int(organizations.min()), int(events.min())) < 0 or (int(organizations.max()) + 1) * kinds * span >= INT64_SAFE:
+        return np.lexsort((timestamps, events, organizations))
+    return np.argsort((organizations.astype(np.int64) * kinds + events) * span + (timestamps - first), kind="stable")
 
 
 def _fates(
@@ -140,14 +150,7 @@ def _event_rows(mine: Columns, ids: Int64, received: Int64) -> bytes:
             ("numeric", pgcopy.numeric(mine.wholes, mine.fractions)),
         ],
     )
-    extras = [NO_SUBSCRIPTION_NO_UNIT] * len(mine)
-    for row in mine.subscriptions.keys() | mine.units.keys():
-        extras[row] = _field(mine.subscriptions.get(row)) + _field(mine.units[row].encode() if row in mine.units else None)
-    return pgcopy.stream([head, extras, pgcopy.lengths(mine.keys), mine.keys, pgcopy.lengths(mine.properties), mine.properties])
-
-
-def _field(value: bytes | None) -> bytes:
-    return pgcopy.NULL if value is None else len(value).to_bytes(4, "big") + value
+    return pgcopy.stream([head, mine.texts.pieces()])
 
 
 def _usage(mine: Columns, ids: Int64, types: Mapping[int, EventType]) -> tuple[Sums | None, dict[Aggregation, dict[Bucket, Usage]]]:
@@ -157,7 +160,7 @@ def _usage(mine: Columns, ids: Int64, types: Mapping[int, EventType]) -> tuple[S
     plain = {number: [meter for meter in kind.meters if meter.plain] for number, kind in types.items()}
     rest = {number: [meter for meter in kind.meters if not meter.plain] for number, kind in types.items()}
     looked_at = np.isin(mine.events, [number for number, meters in rest.items() if meters])
-    return _sums(mine, plain), _tallies(mine, ids, np.flatnonzero(looked_at).tolist(), rest)
+    return _sums(mine, plain), _tallies(mine, ids, np.flatnonzero(looked_at), rest)
 
 
 def _sums(mine: Columns, plain: Mapping[int, Sequence[Meter]]) -> Sums | None:
@@ -203,15 +206,15 @@ def _added(wholes: Int64, starts: NDArray[Any]) -> Int64:
 
 
 def _tallies(
-    mine: Columns, ids: Int64, rows: Iterable[int], meters: Mapping[int, Sequence[Meter]]
+    mine: Columns, ids: Int64, rows: NDArray[np.intp], meters: Mapping[int, Sequence[Meter]]
 ) -> dict[Aggregation, dict[Bucket, Usage]]:
     tallies: dict[Aggregation, dict[Bucket, Usage]] = {}
-    for row in rows:
+    for row, raw in zip(rows.tolist(), mine.texts.take(rows).all_properties(), strict=True):
         event = Event(
             instant(int(mine.timestamps[row])),
             (int(ids[row]), int(mine.positions[row])),
             quantity(int(mine.wholes[row]), int(mine.fractions[row])),
-            properties(mine.properties[row]),
+            properties(raw),
         )
         hour = int(mine.timestamps[row]) // HOUR_MICROS * HOUR_MICROS
         for meter in meters[int(mine.events[row])]:

@@ -50,7 +50,7 @@ class DedupStore(Protocol):
 
 def entries(columns: Columns, seed: int) -> Entries:
     """The entries of `columns`. `seed` is the installation's secret: without it nobody can construct colliding keys."""
-    digests = b"".join([xxhash.xxh3_128_digest(key, seed) for key in columns.keys])
+    digests = b"".join([xxhash.xxh3_128_digest(key, seed) for key in columns.texts.all_keys()])
     hashes = np.frombuffer(digests, np.dtype([("high", "<u8"), ("low", "<u8")]))
     rows = np.empty(len(columns), ENTRY)
     tenant = _mixed(columns.organizations.astype(np.uint64) + np.uint64(seed))
@@ -62,7 +62,7 @@ def entries(columns: Columns, seed: int) -> Entries:
 
 def _fingerprints(columns: Columns) -> NDArray[np.uint32]:
     """What makes two events with one key equal: name, quantity, properties, and the timestamp unless it was left out."""
-    content = np.fromiter(map(xxhash.xxh3_64_intdigest, columns.properties), np.uint64, len(columns))
+    content = np.fromiter(map(xxhash.xxh3_64_intdigest, columns.texts.all_properties()), np.uint64, len(columns))
     stamps = np.where(columns.defaulted, 0, columns.timestamps)
     for part in (columns.events, stamps, columns.wholes, columns.fractions):
         content = _mixed(content ^ part.astype(np.uint64))

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.metering.columns import PLACES, SCALE
+from core.metering.texts import words
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 POSTGRES_EPOCH_MICROS = 946_684_800_000_000
 DIGIT = 10_000
 FRACTION_DIGITS = PLACES // 4
-NULL = b"\xff\xff\xff\xff"
 
 
 def fixed(fields: int, columns: Sequence[tuple[str, NDArray[Any]]]) -> list[bytes]:
@@ -37,16 +37,6 @@ def fixed(fields: int, columns: Sequence[tuple[str, NDArray[Any]]]) -> list[byte
         rows[f"length{i}"] = rows.dtype[f"value{i}"].itemsize
         rows[f"value{i}"] = values - POSTGRES_EPOCH_MICROS if kind == "ts" else values
     return words(rows)
-
-
-def words(values: NDArray[Any]) -> list[bytes]:
-    """The memory of each element."""
-    return values.view(f"V{values.dtype.itemsize}").tolist()  # type: ignore[no-any-return]
-
-
-def lengths(texts: Sequence[bytes]) -> list[bytes]:
-    """The length word of each text."""
-    return words(np.fromiter(map(len, texts), ">i4", len(texts)))
 
 
 def stream(parts: Sequence[Iterable[bytes]]) -> bytes:

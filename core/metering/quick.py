@@ -22,6 +22,7 @@ from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
+from core.metering.texts import texts
 from core.metering.wire import Candidate, Fault
 
 PROPERTIES_BYTES_MAX = wire.PROPERTY_TEXT_LENGTH_MAX
@@ -96,10 +97,7 @@ def _judged(
         wholes,
         fractions,
         np.arange(size, dtype=np.int16),
-        keys,
-        properties,
-        units,
-        subscriptions,
+        texts(keys, properties, units, subscriptions),
     )
     return columns, _fed(kinds, names, columns, given["properties"])
 
@@ -135,12 +133,14 @@ def _organizations(
         raise _Unusual
     references: Column = given[used[0]] if used else ()
     if own is not None:
-        if not all(own.is_called(reference) for reference in set(references)):
+        if not all(own.is_called(reference) for reference in set(references)) or own.id in directory.blocks():
             raise _Unusual
         return np.full(size, own.number, np.int32), _limits([own], window, at)
     found = directory.accounts(set(references))
     accounts = [found[reference] for reference in references if reference in found]
     if len(accounts) < size or any(account.status == "closed" for account in accounts):
+        raise _Unusual
+    if directory.blocks() and not directory.blocks().keys().isdisjoint([account.id for account in accounts]):
         raise _Unusual
     return np.fromiter([account.number for account in accounts], np.int32, size), _limits(accounts, window, at)
 

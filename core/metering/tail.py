@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -68,6 +69,7 @@ def _columns(batch: Any) -> Columns | None:
 
 def _event(batch: Any, columns: Columns, row: int, accounts: Mapping[int, uuid.UUID], names: Mapping[int, str]) -> TailEvent:
     position = int(columns.positions[row])
+    one = columns.texts.take(np.array([row]))
     status = "duplicate" if position in (batch.duplicates or ()) else "conflict" if position in (batch.conflicts or ()) else "counted"
     return TailEvent(
         id=f"{batch.id}-{position}",
@@ -77,6 +79,6 @@ def _event(batch: Any, columns: Columns, row: int, accounts: Mapping[int, uuid.U
         received_at=batch.received_at,
         timestamp=instant(int(columns.timestamps[row])),
         quantity=quantity(int(columns.wholes[row]), int(columns.fractions[row])),
-        idempotency_key=columns.keys[row].decode(),
-        properties=shown_properties(columns.properties[row]),
+        idempotency_key=one.all_keys()[0].decode(),
+        properties=shown_properties(one.all_properties()[0]),
     )

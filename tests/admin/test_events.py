@@ -18,6 +18,7 @@ from core.invoicing.models import Invoice, InvoiceLine
 from core.metering import columns, watch
 from core.metering.instants import micros
 from core.metering.models import Metric, usage_batch_results, usage_batches, usage_event_names, usage_events, usage_rejections
+from core.metering.texts import texts
 from tests.admin.conftest import Count, Enter
 from tests.factories import make_metric, make_organization
 from tests.people import make_member, sign_in
@@ -49,10 +50,7 @@ def _send(session: Session, organization: Organization, metric: Metric, keys: li
             wholes=np.full(n, 7, np.int64),
             fractions=np.zeros(n, np.int64),
             positions=np.arange(n, dtype=np.int16),
-            keys=[key.encode() for key in keys],
-            properties=[b"{}"] * n,
-            units={},
-            subscriptions={},
+            texts=texts([key.encode() for key in keys], [b"{}"] * n),
         )
     )
     row = {"received_at": at, "organization_id": organization.id, "accepted": n, "rejected": 0, "payload": packed}

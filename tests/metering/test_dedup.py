@@ -12,6 +12,7 @@ import pytest
 from core.metering import dedup
 from core.metering.columns import Columns
 from core.metering.dedup import ENTRY, SegmentStore, entries
+from core.metering.texts import texts
 
 DAY = date(2026, 6, 15)
 
@@ -86,12 +87,9 @@ def columns(**changed: Any) -> Columns:
         "wholes": np.array([1, 1], np.int64),
         "fractions": np.array([0, 0], np.int64),
         "positions": np.array([0, 1], np.int16),
-        "keys": [b"a", b"b"],
-        "properties": [b"{}", b"{}"],
-        "units": {},
-        "subscriptions": {},
     }
-    return Columns(**{**given, **changed})
+    keys, properties = changed.pop("keys", [b"a", b"b"]), changed.pop("properties", [b"{}", b"{}"])
+    return Columns(**{**given, **changed}, texts=texts(keys, properties))
 
 
 def test_the_key_alone_makes_the_hash_and_the_rest_the_fingerprint() -> None:

@@ -18,6 +18,7 @@ import pytest
 from core.metering.aggregate import Superseded, keep_counting
 from core.metering.columns import pack, unpack
 from core.metering.dedup import KeyTable, SegmentStore
+from core.metering.texts import texts
 from tests.metering.conftest import Metering
 
 KILLS = 20
@@ -190,7 +191,8 @@ def test_a_poison_batch_is_set_aside_and_the_rest_is_counted(metering: Metering,
     organization_id, token = metering.organization()
     batches = [metering.send(token, [event("poison", f"p{n}-{i}") for i in range(10)])["batch_id"] for n in range(4)]
     good = unpack(metering.value("SELECT payload FROM usage_batches WHERE id = %s", batches[2]))
-    unwritable = pack(replace(good, keys=[b"a\x00b", *good.keys[1:]]))
+    keys = [b"a\x00b", *good.texts.all_keys()[1:]]
+    unwritable = pack(replace(good, texts=texts(keys, good.texts.all_properties())))
     for batch_id, payload in ((batches[0], b"\x00"), (batches[2], unwritable)):
         metering.rows("UPDATE usage_batches SET payload = %s WHERE id = %s RETURNING id", payload, batch_id)
     metering.count()
