@@ -10,17 +10,20 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from core.invoicing import billed
+from core.invoicing import billed, measuring
 from core.invoicing.billed import UNBILLED, BilledKeys
+from core.invoicing.measuring import Asked, Reading
 from core.invoicing.models import InvoiceStatus
-from core.metering.reading import Measured, Question, ask, quantity
-from core.metering.sums import Window
+from core.metering.reading import Measured, Question, ask
 from core.pricing.terms import Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
+from core.pricing.usage import Usage
+
+Span = tuple[str, datetime, datetime]
+"""A window of usage as the kernel names it: the metric, or the rule that reads more than its metric's quantity, start and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +88,15 @@ def owe(session: Session, subjects: Sequence[Subject], cut: Callable[[Subject], 
 def owing(subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) -> Question[list[dict[LineKey, Owed]]]:
     """`owe`, to be read together with other questions."""
     pieces = [(subject, cut(subject)) for subject in subjects]
-    wanted = _windows(pieces)
+    readings = _readings(pieces)
 
     def answer(measured: Measured) -> list[dict[LineKey, Owed]]:
-        usage: dict[uuid.UUID, dict[tuple[str, datetime, datetime], Decimal]] = {}
-        for window, name in wanted.items():
-            usage.setdefault(window.organization_id, {})[name, window.start, window.end] = quantity(measured, window)
+        usage: dict[uuid.UUID, dict[Span, Usage]] = {}
+        for (organization_id, span), reading in readings.items():
+            usage.setdefault(organization_id, {})[span] = reading.usage(measured)
         return [owed(cuts, usage.get(subject.organization_id, {}), subject.currency) for subject, cuts in pieces]
 
-    return Question(frozenset(wanted), answer)
+    return Question(frozenset(window for reading in readings.values() for window in reading.windows), answer)
 
 
 def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, closed: datetime) -> Rated:
@@ -101,14 +104,16 @@ def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, clo
     return Rated(subject, owing, known, due(owing, {key: entry.minor for key, entry in known.items()}))
 
 
-def _windows(pieces: Sequence[tuple[Subject, Sequence[Segment]]]) -> dict[Window, str]:
-    """The windows of the usage segments, each with its metric as the kernel names it."""
-    metric_ids: dict[str, uuid.UUID] = {}
-    wanted: dict[Window, str] = {}
+def _readings(pieces: Sequence[tuple[Subject, Sequence[Segment]]]) -> dict[tuple[uuid.UUID, Span], Reading]:
+    """What the usage segments read, by organization and by the name the kernel keeps usage under."""
+    wanted: dict[tuple[uuid.UUID, Span], Reading] = {}
     for subject, cuts in pieces:
+        timezones = {term.id: term.anchor.timezone for term in subject.terms}
         for segment in cuts:
-            name = segment.rule.metric_id
-            if segment.rule.kind is Kind.USAGE and name is not None:
-                metric_id = metric_ids.get(name) or metric_ids.setdefault(name, uuid.UUID(name))
-                wanted[Window(subject.organization_id, metric_id, segment.window.start, segment.window.end)] = name
+            if segment.rule.kind is not Kind.USAGE:
+                continue
+            key = subject.organization_id, (segment.rule.reads, segment.window.start, segment.window.end)
+            if key not in wanted:
+                asked = Asked(subject.organization_id, segment.window, segment.cycle, timezones[segment.term_id])
+                wanted[key] = measuring.reading(segment.rule, asked)
     return wanted

@@ -161,7 +161,7 @@ def _sum(model: Sum, usage: Several) -> Charged:
     steps: list[Step] = []
     amount: Decimal | Fraction = _ZERO
     for i, (part, used) in enumerate(zip(model.parts, usage.parts, strict=True), start=1):
-        found = explain_charge(part.price, used)
+        found = explain_charge(part.price, max(used, _ZERO) if isinstance(used, Decimal) else used)
         name = part.metric or f"part {i}"
         steps += [step._replace(label=name if len(found.steps) == 1 else f"{name}, {step.label}") for step in found.steps]
         amount = _plus(amount, found.amount)

@@ -1,0 +1,139 @@
+"""What a price reads from metering: the windows to ask for, and the usage its model is asked with once they are read. Pure.
+
+Most prices read one quantity. A matrix reads groups, a time-of-use tariff and bucketed peaks read hours and days of the customer's time
+zone, prices by the event read events, a sum and a capacity read several metrics.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+from core.metering.reading import Measured, by_group, parts, quantity
+from core.metering.windows import By, Part, Window
+from core.periods import Period
+from core.pricing.compound import Capacity, Dynamic, GraduatedProrated, Matrix, Percentage, Sum, SumPart, TimeOfUse
+from core.pricing.models import Model
+from core.pricing.modifiers import Modified, Rounding, round_quantity
+from core.pricing.proration import share
+from core.pricing.terms import Rule
+from core.pricing.usage import Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
+
+_ZERO = Decimal(0)
+PLACES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose usage of which window, and of which cycle it is a part; local times are those of `timezone`."""
+
+    organization_id: uuid.UUID
+    window: Period
+    cycle: Period
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The windows a price needs, and its usage worked out from them."""
+
+    windows: tuple[Window, ...]
+    usage: Callable[[Measured], Usage]
+
+
+def reading(rule: Rule, asked: Asked) -> Reading:
+    """What the rule's price reads of the window."""
+    return _reading(rule.model, uuid.UUID(rule.metric_id or ""), rule, asked)
+
+
+def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Reading:
+    window = Window(asked.organization_id, metric_id, asked.window.start, asked.window.end)
+    match model:
+        case Modified() if model.bucket is not None:
+            return _one(window._replace(by=By(model.bucket.value)), lambda found: Grouped(_buckets(found)))
+        case Modified():
+            return _reading(model.model, metric_id, rule, asked)
+        case Matrix():
+            grouped = window._replace(by_group=True)
+            return Reading((grouped,), lambda measured: Grouped(_combinations(model, by_group(measured, grouped))))
+        case TimeOfUse():
+            on_hours = all(minute % 60 == 0 for slot in model.slots for minute in (slot.start, slot.end))
+            zone = ZoneInfo(asked.timezone)
+            return _one(window._replace(by=By.HOUR if on_hours else By.MINUTE), lambda found: Grouped(_slots(model, found, zone)))
+        case Percentage():
+            return _one(window._replace(by=By.EVENT), lambda found: Events(tuple(part.quantity for part in found)))
+        case Dynamic() if model.amount_property is not None:
+            return _one(window._replace(by=By.EVENT, carrying=model.amount_property), _carried)
+        case GraduatedProrated():
+            return _changes(window._replace(by=By.EVENT), rule, asked)
+        case Capacity():
+            windows = {code: window._replace(metric_id=uuid.UUID(found)) for code, found in model.metrics.items()}
+            used = tuple(windows.values())
+            return Reading(used, lambda m: Grouped({(code,): max(quantity(m, one), _ZERO) for code, one in windows.items()}))
+        case Sum():
+            readings = [_reading(part.price, _metric_of(part, metric_id), rule, asked) for part in model.parts]
+            windows_of_all = tuple(one for found in readings for one in found.windows)
+            return Reading(windows_of_all, lambda measured: Several(tuple(found.usage(measured) for found in readings)))
+    return Reading((window,), lambda measured: quantity(measured, window))
+
+
+def _one(window: Window, usage: Callable[[tuple[Part, ...]], Usage]) -> Reading:
+    return Reading((window,), lambda measured: usage(parts(measured, window)))
+
+
+def _metric_of(part: SumPart, otherwise: uuid.UUID) -> uuid.UUID:
+    return uuid.UUID(part.metric_id) if part.metric_id else otherwise
+
+
+def _buckets(found: tuple[Part, ...]) -> dict[tuple[str, ...], Decimal]:
+    return {(part.start.isoformat(),): part.quantity for part in found if part.quantity > 0}
+
+
+def _combinations(model: Matrix, groups: Mapping[tuple[str | None, ...], Decimal]) -> dict[tuple[str, ...], Decimal]:
+    """Quantities by the values of the model's dimensions; dimensions of the metric that the price does not name are added up."""
+    places = [model.group_by.index(name) for name in model.dimensions]
+    found: dict[tuple[str, ...], Decimal] = {}
+    for values, used in groups.items():
+        key = tuple(values[place] or "" for place in places) if values else ("",) * len(places)
+        found[key] = found.get(key, _ZERO) + used
+    return {key: used for key, used in found.items() if used > 0}
+
+
+def _slots(model: TimeOfUse, found: tuple[Part, ...], zone: ZoneInfo) -> dict[tuple[str, ...], Decimal]:
+    slots: dict[tuple[str, ...], Decimal] = {}
+    for part in found:
+        name = _slot(model, part.start, zone)
+        slots[name,] = slots.get((name,), _ZERO) + part.quantity
+    return {key: max(used, _ZERO) for key, used in slots.items()}
+
+
+def _slot(model: TimeOfUse, at: datetime, zone: ZoneInfo) -> str:
+    local = at.astimezone(zone)
+    return model.slot_at(local.weekday(), local.hour * 60 + local.minute)
+
+
+def _carried(found: tuple[Part, ...]) -> Carried:
+    amount = sum((part.carried for part in found if part.carried is not None), _ZERO)
+    return Carried(sum((part.quantity for part in found), _ZERO), max(amount, _ZERO))
+
+
+def _changes(window: Window, rule: Rule, asked: Asked) -> Reading:
+    """What was there when the window began, whole, then each event with the share of the cycle that is left of it."""
+
+    def usage(measured: Measured) -> Changes:
+        found = parts(measured, window)
+        before = quantity(measured, window) - sum((part.quantity for part in found), _ZERO)
+        started = [_change(before, asked.window.start, rule, asked)] if before else []
+        return Changes((*started, *(_change(part.quantity, part.start, rule, asked) for part in found)))
+
+    return Reading((window,), usage)
+
+
+def _change(units: Decimal, at: datetime, rule: Rule, asked: Asked) -> ProratedChange:
+    left = share(Period(at, asked.window.end), asked.cycle, rule.prorate, asked.timezone) if at < asked.window.end else Fraction(0)
+    return ProratedChange(units, round_quantity(Fraction(units) * left, Rounding.HALF_UP, PLACES))
