@@ -127,6 +127,14 @@ class PlanVersion(Base):
     plan: Mapped[SubscriptionPlan] = relationship(back_populates="versions", lazy="joined")
     rules: Mapped[list[PricingRule]] = relationship(back_populates="plan_version", order_by="PricingRule.position", lazy="selectin")
 
+    def rules_in(self, currency: str | None) -> list[PricingRule]:
+        """The prices in a currency; those in the plan's own when it has none in that one."""
+        return [rule for rule in self.rules if rule.currency == currency] or [rule for rule in self.rules if rule.currency is None]
+
+    def sells_in(self, currency: str) -> bool:
+        """Whether a subscription in this currency can run on it."""
+        return currency == self.plan.currency or any(rule.currency == currency for rule in self.rules)
+
 
 class PricingRule(Base):
     """One price of a plan version: what (usage of a metric, a recurring fee, spend), how (`model` and `rules`), when (`billing_mode`).

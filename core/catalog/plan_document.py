@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from difflib import get_close_matches
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from core.catalog.models import BillingMode, CreditPolicy
-from core.errors import FieldError, Invalid
-from core.money import CURRENCIES, exponent, parse_decimal
+from core.catalog.conditions import (
+    INTERVAL_COUNT_MAX,
+    KEYS,
+    PLAIN,
+    PRORATIONS,
+    SPEND_MODELS,
+    Conditions,
+    billing_period,
+    read_conditions,
+    spend_model,
+)
+from core.catalog.models import BillingMode, CreditPolicy, PlanKind
+from core.catalog.reader import Reader, as_text, did_you_mean
+from core.errors import Invalid
+from core.money import CURRENCIES
 from core.periods import Interval
 from core.pricing.proration import Proration
-from core.pricing.rules import PriceModel, RuleError, parse_model
+from core.pricing.rules import Flat, PriceModel, RuleError, parse_model
 from core.pricing.terms import Kind
 
 BASE = "base"
 """Code of the rule that charges the base price."""
-CODE_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
-PERIOD_ALIASES = {
-    "daily": Interval.DAY,
-    "weekly": Interval.WEEK,
-    "monthly": Interval.MONTH,
-    "quarterly": Interval.QUARTER,
-    "half_yearly": Interval.HALF_YEAR,
-    "semiannual": Interval.HALF_YEAR,
-    "yearly": Interval.YEAR,
-    "annual": Interval.YEAR,
-}
-PRORATIONS = (Proration.SECONDS, Proration.DAYS, Proration.NONE)
 PRICES_MAX = 100
-NAME_LENGTH_MAX = 255
 TRIAL_DAYS_MAX = 730
-INTERVAL_COUNT_MAX = 120
-OBJECT_BYTES_MAX = 16_384
-PRICE_KEYS = {"metric", "code", "name", "billing_mode"}
-
-E_ = TypeVar("E_", bound=StrEnum)
+PRICE_KEYS = {"metric", "code", "name", "billing_mode", *KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +44,9 @@ class Price:
     metric_code: str | None
     model: PriceModel
     billing_mode: BillingMode
+    conditions: Conditions = PLAIN
+    currency: str | None = None
+    """None: the currency of the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,82 +69,17 @@ class Plan:
     limits: dict[str, Any]
     metadata: dict[str, Any]
     is_public: bool
+    kind: PlanKind = PlanKind.PLAN
+    duration_cycles: int | None = None
 
 
-@dataclass(slots=True)
-class Reader:
-    """Collects faults while the document is read, so that one answer names all of them."""
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the prices of a document are read against."""
 
-    faults: list[FieldError] = field(default_factory=list)
-
-    def fault(self, pointer: str, detail: str) -> None:
-        """Note that the value at `pointer` is wrong."""
-        self.faults.append(FieldError(pointer, detail))
-
-    def text(self, pointer: str, value: object, *, longest: int = NAME_LENGTH_MAX, needed: bool = True) -> str:
-        """A line of text without control characters; "" when it is absent or wrong."""
-        if value is None and not needed:
-            return ""
-        if not isinstance(value, str) or (needed and not value.strip()):
-            self.fault(pointer, "must be a text that is not empty")
-        elif len(value) > longest:
-            self.fault(pointer, f"must have at most {longest} characters")
-        elif not storable(value):
-            self.fault(pointer, "must not contain control characters")
-        else:
-            return value.strip()
-        return ""
-
-    def code(self, pointer: str, value: object) -> str:
-        """An identifier of our vocabulary."""
-        if isinstance(value, str) and CODE_FORM.fullmatch(value):
-            return value
-        self.fault(pointer, "must be 1 to 100 letters, digits and _ . : - and begin with a letter or digit")
-        return ""
-
-    def choice(self, pointer: str, value: object, options: Iterable[E_], default: E_) -> E_:
-        """One of the options; `default` when it is absent or wrong."""
-        by_name = {str(option): option for option in options}
-        if value is None or value in by_name.values():
-            return by_name[str(value)] if value is not None else default
-        self.fault(pointer, f"must be one of {', '.join(by_name)}{did_you_mean(str(value), by_name)}")
-        return default
-
-    def whole(self, pointer: str, value: object, *, least: int, most: int) -> int:
-        """A whole number between bounds; `least` when it is wrong."""
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            return value
-        self.fault(pointer, f"must be a whole number from {least} to {most}")
-        return least
-
-    def amount(self, pointer: str, value: object, currency: str) -> Decimal:
-        """Major units that the currency can express exactly."""
-        try:
-            amount = parse_decimal(str(as_text(value)))
-        except ValueError as error:
-            self.fault(pointer, str(error) if isinstance(value, (str, int, Decimal)) else 'must be a decimal string, such as "99.00"')
-            return Decimal(0)
-        if currency in CURRENCIES and amount != round(amount, exponent(currency)):
-            self.fault(pointer, f"has more decimals than {currency} ({exponent(currency)})")
-        return amount
-
-    def object(self, pointer: str, value: object) -> dict[str, Any]:
-        """A JSON object of bounded size; {} when it is absent or wrong."""
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            self.fault(pointer, "must be an object")
-            return {}
-        plain = {str(key): as_text(item) for key, item in value.items()}
-        try:
-            written = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            self.fault(pointer, "must hold JSON values only; write numbers with decimals as strings")
-            return {}
-        if len(written.encode("utf-8", "surrogatepass")) > OBJECT_BYTES_MAX or not storable(written) or "\\u0000" in written:
-            self.fault(pointer, f"must be at most {OBJECT_BYTES_MAX} bytes without control characters")
-            return {}
-        return plain
+    metric_codes: Collection[str]
+    default_mode: BillingMode
+    cycle: tuple[Interval, int]
 
 
 def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> Plan:
@@ -161,31 +90,33 @@ def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> 
         reader.fault("/currency", f"must be a currency code of ISO 4217, such as EUR{did_you_mean(str(currency).upper(), CURRENCIES)}")
         currency = ""
     default_mode = reader.choice("/billing_mode", document.get("billing_mode"), BillingMode, BillingMode.IN_ADVANCE)
+    period = billing_period(reader, "/billing_period", document.get("billing_period"))
+    count = reader.whole("/interval_count", document.get("interval_count", 1), least=1, most=INTERVAL_COUNT_MAX)
+    frame = _Frame(metric_codes, default_mode, (period, count))
     plan = Plan(
         code=reader.code("/code", document.get("code")),
         name=reader.text("/name", document.get("name")),
         description=reader.text("/description", document.get("description"), longest=2_000, needed=False),
         currency=currency,
-        billing_period=_billing_period(reader, document.get("billing_period")),
-        interval_count=reader.whole("/interval_count", document.get("interval_count", 1), least=1, most=INTERVAL_COUNT_MAX),
+        billing_period=period,
+        interval_count=count,
         base_price=reader.amount("/base_price", document.get("base_price", "0"), currency),
         billing_mode=default_mode,
         trial_period_days=reader.whole("/trial_period_days", document.get("trial_period_days", 0), least=0, most=TRIAL_DAYS_MAX),
         proration=reader.choice("/proration", document.get("proration"), PRORATIONS, Proration.SECONDS),
         credit_policy=reader.choice("/credit_policy", document.get("credit_policy"), CreditPolicy, CreditPolicy.CREDIT),
-        prices=_prices(reader, document.get("prices", ()), metric_codes, default_mode),
+        prices=(*_prices(reader, "/prices", document.get("prices", ()), frame), *_currencies(reader, document, currency, frame)),
         features=reader.object("/features", document.get("features")),
         limits=reader.object("/limits", document.get("limits")),
         metadata=reader.object("/metadata", document.get("metadata")),
         is_public=_flag(reader, "/is_public", document.get("is_public")),
+        kind=reader.choice("/kind", document.get("kind"), PlanKind, PlanKind.PLAN),
+        duration_cycles=_duration(reader, document),
     )
+    _check_coupon(reader, plan)
     if reader.faults:
         raise Invalid("The plan cannot be published as it is.", errors=tuple(reader.faults))
     return plan
-
-
-def _billing_period(reader: Reader, value: object) -> Interval:
-    return reader.choice("/billing_period", PERIOD_ALIASES.get(str(value), value) if value is not None else "", Interval, Interval.MONTH)
 
 
 def _flag(reader: Reader, pointer: str, value: object) -> bool:
@@ -194,75 +125,108 @@ def _flag(reader: Reader, pointer: str, value: object) -> bool:
     return value is not False
 
 
-def _prices(reader: Reader, value: object, metric_codes: Collection[str], default_mode: BillingMode) -> tuple[Price, ...]:
+def _duration(reader: Reader, document: Mapping[str, object]) -> int | None:
+    value = document.get("duration_cycles")
+    if value is not None and document.get("kind") != PlanKind.COUPON:
+        reader.fault("/duration_cycles", "is known for a coupon only")
+    return None if value is None else reader.whole("/duration_cycles", value, least=1, most=INTERVAL_COUNT_MAX)
+
+
+def _check_coupon(reader: Reader, plan: Plan) -> None:
+    if plan.kind is PlanKind.COUPON and (plan.base_price or not plan.prices or any(p.kind is not Kind.DISCOUNT for p in plan.prices)):
+        reader.fault("/prices", 'a coupon has no base price, and prices of the model "discount" only')
+
+
+def _currencies(reader: Reader, document: Mapping[str, object], own: str, frame: _Frame) -> list[Price]:
+    """The base price and prices in each further currency the plan is sold in."""
+    given = document.get("currencies") or {}
+    if not isinstance(given, Mapping):
+        reader.fault("/currencies", "must be an object of currencies, each with base_price and prices")
+        return []
+    found: list[Price] = []
+    for currency, part in given.items():
+        pointer = f"/currencies/{currency}"
+        if currency not in CURRENCIES or currency == own or not isinstance(part, Mapping):
+            reader.fault(pointer, "must be another currency of ISO 4217, with an object of base_price and prices")
+            continue
+        for key in sorted(part.keys() - {"base_price", "prices"}):
+            reader.fault(f"{pointer}/{key}", "is not a key here; known: base_price, prices")
+        base = reader.amount(f"{pointer}/base_price", part.get("base_price", "0"), currency)
+        if base:
+            found.append(Price(BASE, "", Kind.RECURRING, None, Flat(base), frame.default_mode, currency=currency))
+        prices = _prices(reader, f"{pointer}/prices", part.get("prices", ()), frame)
+        found += [replace(price, currency=currency) for price in prices]
+    return found
+
+
+def _prices(reader: Reader, pointer: str, value: object, frame: _Frame) -> tuple[Price, ...]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        reader.fault("/prices", "must be a list")
+        reader.fault(pointer, "must be a list")
         return ()
     if len(value) > PRICES_MAX:
-        reader.fault("/prices", f"must have at most {PRICES_MAX} prices")
+        reader.fault(pointer, f"must have at most {PRICES_MAX} prices")
         return ()
     prices: list[Price] = []
     taken = {BASE: "the base price"}
     for i, item in enumerate(value):
         if not isinstance(item, Mapping):
-            reader.fault(f"/prices/{i}", "must be an object")
+            reader.fault(f"{pointer}/{i}", "must be an object")
             continue
-        price = _price(reader, f"/prices/{i}", item, metric_codes, default_mode)
+        price = _price(reader, f"{pointer}/{i}", item, frame)
         if price.code in taken:
-            reader.fault(f"/prices/{i}/code", f'"{price.code}" is taken by {taken[price.code]}; give each price a code of its own')
+            reader.fault(f"{pointer}/{i}/code", f'"{price.code}" is taken by {taken[price.code]}; give each price a code of its own')
         elif price.code:
-            taken[price.code] = f"/prices/{i}"
+            taken[price.code] = f"{pointer}/{i}"
         prices.append(price)
+    _check_covers(reader, pointer, prices, taken)
     return tuple(prices)
 
 
-def _price(reader: Reader, pointer: str, item: Mapping[str, object], metric_codes: Collection[str], default_mode: BillingMode) -> Price:
+def _check_covers(reader: Reader, pointer: str, prices: Sequence[Price], known: Collection[str]) -> None:
+    for i, price in enumerate(prices):
+        for code in price.conditions.covers or ():
+            if code and code not in known:
+                reader.fault(f"{pointer}/{i}/covers", f'there is no price "{code}"{did_you_mean(code, known)}')
+
+
+def _price(reader: Reader, pointer: str, item: Mapping[str, object], frame: _Frame) -> Price:
     metric = item.get("metric")
-    if metric is not None and (not isinstance(metric, str) or metric not in metric_codes):
-        reader.fault(f"{pointer}/metric", f'there is no metric "{str(metric)[:100]}"{did_you_mean(str(metric), metric_codes)}')
+    if metric is not None and (not isinstance(metric, str) or metric not in frame.metric_codes):
+        reader.fault(f"{pointer}/metric", f'there is no metric "{str(metric)[:100]}"{did_you_mean(str(metric), frame.metric_codes)}')
         metric = None
-    usage = item.get("metric") is not None
+    kind = _kind(reader, pointer, item)
+    settled_later = kind in (Kind.USAGE, Kind.COMMITMENT)
     mode = reader.choice(
-        f"{pointer}/billing_mode", item.get("billing_mode"), BillingMode, BillingMode.IN_ARREARS if usage else default_mode
+        f"{pointer}/billing_mode",
+        item.get("billing_mode"),
+        BillingMode,
+        BillingMode.IN_ADVANCE if kind is Kind.DISCOUNT else BillingMode.IN_ARREARS if settled_later else frame.default_mode,
     )
-    if usage and mode is BillingMode.IN_ADVANCE:
+    if kind is Kind.USAGE and mode is BillingMode.IN_ADVANCE:
         reader.fault(f"{pointer}/billing_mode", "usage can only be billed in_arrears: it is not known before")
-    code = reader.code(f"{pointer}/code", item.get("code", metric or item.get("model")))
+    code = reader.code(f"{pointer}/code", item.get("code", metric or item.get("licensed") or item.get("model")))
     return Price(
         code=code,
         name=reader.text(f"{pointer}/name", item["name"]) if item.get("name") is not None else "",
-        kind=Kind.USAGE if usage else Kind.RECURRING,
+        kind=kind,
         metric_code=str(metric) if metric is not None else None,
         model=_model(reader, pointer, item),
         billing_mode=mode,
+        conditions=read_conditions(reader, pointer, item, kind, frame.cycle),
     )
 
 
+def _kind(reader: Reader, pointer: str, item: Mapping[str, object]) -> Kind:
+    on_spend = SPEND_MODELS.get(str(item.get("model")))
+    if on_spend is not None and item.get("metric") is not None:
+        reader.fault(f"{pointer}/metric", f"a {on_spend} looks at other prices (covers), not at a metric")
+    return on_spend or (Kind.USAGE if item.get("metric") is not None else Kind.RECURRING)
+
+
 def _model(reader: Reader, pointer: str, item: Mapping[str, object]) -> PriceModel:
+    written = {key: as_text(value) for key, value in item.items() if key not in PRICE_KEYS}
     try:
-        return parse_model({key: as_text(value) for key, value in item.items() if key not in PRICE_KEYS})
+        return parse_model(spend_model(reader, pointer, written) if item.get("model") in SPEND_MODELS else written)
     except RuleError as error:
         reader.fault(pointer + error.pointer, error.detail)
         return parse_model({"model": "flat", "flat_price": "0"})
-
-
-def as_text(value: object) -> Any:
-    """`value` with every Decimal in it as plain digits, the form prices are stored in."""
-    if isinstance(value, Decimal):
-        return f"{value:f}" if value.is_finite() and abs(value.adjusted()) < 40 else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): as_text(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_text(item) for item in value]
-    return value
-
-
-def storable(text: str) -> bool:
-    """Whether PostgreSQL and a page can hold the text: no control characters save line breaks and tabs, no lone surrogates."""
-    return not any((ord(char) < 32 and char not in "\n\r\t") or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in text)
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """ "; did you mean …?" with the nearest known words, or nothing."""
-    near = get_close_matches(word[:100], list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else ""

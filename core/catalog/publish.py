@@ -42,10 +42,15 @@ def create_version(
     limits: Mapping[str, object] | None = None,
     metadata: Mapping[str, object] | None = None,
     is_public: bool | None = None,
+    kind: str | None = None,
+    duration_cycles: int | None = None,
+    currencies: Mapping[str, object] | None = None,
 ) -> PlanVersion:
     """Publish the next version of the plan `code`, creating the plan with version 1; the version before it is retired.
 
-    `base_price` is in major units per billing period and is charged as `billing_mode` says (default in advance).
+    `base_price` is in major units per billing period and is charged as `billing_mode` says (default in advance). `currencies` maps
+    further currencies to their base price and prices. `kind` says whether it is a plan, an add-on or a coupon, which holds for
+    `duration_cycles` billing periods (None: for good).
     Raises Invalid with a JSON pointer for every fault, such as /prices/0/tiers/1/up_to.
     """
     metrics = {metric.code: metric for metric in session.scalars(select(Metric).where(Metric.archived_at.is_(None)))}
@@ -53,7 +58,7 @@ def create_version(
         "code": code, "name": name, "description": description, "currency": currency, "billing_period": billing_period,
         "interval_count": interval_count, "base_price": base_price, "billing_mode": billing_mode, "trial_period_days": trial_period_days,
         "prices": prices, "proration": proration, "credit_policy": credit_policy, "features": features, "limits": limits,
-        "metadata": metadata, "is_public": is_public,
+        "metadata": metadata, "is_public": is_public, "kind": kind, "duration_cycles": duration_cycles, "currencies": currencies,
     }  # fmt: skip
     checked = read_plan(document, metrics.keys())
     plan = _plan(session, checked)
@@ -76,7 +81,7 @@ def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     """The plan's row, locked: versions of one plan are published one after the other."""
     values = {
         "code": checked.code, "name": checked.name, "description": checked.description, "currency": checked.currency,
-        "is_public": checked.is_public, "metadata": checked.metadata,
+        "is_public": checked.is_public, "metadata": checked.metadata, "kind": checked.kind,
     }  # fmt: skip
     table = SubscriptionPlan.__table__
     session.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=["code"]))  # type: ignore[arg-type]
@@ -89,6 +94,9 @@ def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     if plan.currency != checked.currency:
         detail = f"the plan is in {plan.currency}; publish a plan in {checked.currency} under a code of its own"
         raise Invalid("The currency of a plan does not change.", errors=(FieldError("/currency", detail),))
+    if plan.kind != checked.kind:
+        detail = f'"{plan.code}" is a {plan.kind}; publish a {checked.kind} under a code of its own'
+        raise Invalid("What a plan is does not change.", errors=(FieldError("/kind", detail),))
     plan.name, plan.description, plan.is_public, plan.extra = checked.name, checked.description, checked.is_public, checked.metadata
     return plan
 
@@ -108,6 +116,7 @@ def _version(checked: Plan, number: int, *, created_by: str, at: datetime) -> Pl
         limits=checked.limits,
         published_at=at,
         created_by=created_by,
+        duration_cycles=checked.duration_cycles,
     )
 
 
@@ -115,22 +124,33 @@ def _rules(checked: Plan, metrics: Mapping[str, Metric]) -> list[PricingRule]:
     prices = list(checked.prices)
     if checked.base_price:
         prices.insert(0, Price(BASE, checked.name, Kind.RECURRING, None, Flat(checked.base_price), checked.billing_mode))
-    rules = []
-    for position, price in enumerate(prices):
-        metric = metrics[price.metric_code] if price.metric_code else None
-        rules.append(
-            PricingRule(
-                code=price.code,
-                name=price.name or (metric.name if metric else price.code.replace("_", " ").capitalize()),
-                kind=price.kind,
-                metric=metric,
-                model=name_of(price.model),
-                rules=to_json(price.model),
-                billing_mode=price.billing_mode,
-                position=position,
-            )
-        )
-    return rules
+    return [
+        _rule(price, position, metrics[price.metric_code] if price.metric_code else None, checked.name)
+        for position, price in enumerate(prices)
+    ]
+
+
+def _rule(price: Price, position: int, metric: Metric | None, plan_name: str) -> PricingRule:
+    said = price.conditions
+    default = plan_name if price.code == BASE else metric.name if metric else price.code.replace("_", " ").capitalize()
+    return PricingRule(
+        code=price.code,
+        name=price.name or default,
+        kind=price.kind,
+        metric=metric,
+        model=name_of(price.model),
+        rules=to_json(price.model),
+        billing_mode=price.billing_mode,
+        position=position,
+        licensed=said.licensed,
+        interval=said.cycle[0] if said.cycle else None,
+        interval_count=said.cycle[1] if said.cycle else None,
+        included=said.included,
+        covers=list(said.covers) if said.covers is not None else None,
+        overage_factor=said.overage_factor,
+        proration=said.proration,
+        currency=price.currency,
+    )
 
 
 def set_active(session: Session, plan_id: uuid.UUID, *, active: bool, actor: Actor, at: datetime) -> SubscriptionPlan:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from core.catalog.models import PlanVersion, SubscriptionPlan, VersionStatus
-from core.catalog.plan_document import did_you_mean
+from core.catalog.reader import did_you_mean
 from core.errors import NotFound
 
 PAGE_SIZE_MAX = 200

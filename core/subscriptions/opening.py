@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from core import config
 from core.catalog import queries as catalog
 from core.catalog.models import AfterTrial, PlanVersion
-from core.catalog.plan_document import TRIAL_DAYS_MAX, Reader
+from core.catalog.plan_document import TRIAL_DAYS_MAX
+from core.catalog.reader import Reader
 from core.db import new_id
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization, OrganizationStatus

@@ -7,10 +7,11 @@ A trial of n days covers n local days, the first one included. A plan change hol
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 
 from core.catalog.models import PlanVersion
 from core.periods import (
@@ -31,8 +32,21 @@ Hanging = AnchorMode | int
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """An add-on or coupon beside the plan, from `start` up to `end` (None: open)."""
+
+    version: PlanVersion
+    quantity: Decimal
+    start: datetime
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """From `start` up to `end` (None: open) this version and quantity hold. `id` is the stored row's, None before it is stored."""
+    """From `start` up to `end` (None: open) this version and these quantities hold, `quantities` being those with names of their own.
+
+    `id` is the stored row's, None before it is stored. `items` are all that the subscription has attached, whenever they hold.
+    """
 
     start: datetime
     end: datetime | None
@@ -41,10 +55,19 @@ class Span:
     is_trial: bool
     anchor: Anchor
     id: uuid.UUID | None = None
+    quantities: Mapping[str, Decimal] = field(default_factory=dict)
+    items: tuple[Attached, ...] = ()
+    currency: str | None = None
+    """Which of the version's prices hold; None: those in the plan's own currency."""
 
     def contains(self, at: datetime) -> bool:
         """Whether the span holds at the instant."""
         return self.start <= at and (self.end is None or at < self.end)
+
+    @property
+    def sold(self) -> tuple[uuid.UUID, Decimal, dict[str, Decimal]]:
+        """What a change changes: version and quantities."""
+        return self.version.id, self.quantity, {name: held for name, held in self.quantities.items() if held}
 
 
 def opening(
@@ -56,6 +79,7 @@ def opening(
     quantity: Decimal,
     trial_days: int,
     not_before: datetime | None = None,
+    quantities: Mapping[str, Decimal] = MappingProxyType({}),
 ) -> tuple[Span, ...]:
     """The timeline of a new subscription; `not_before` is where an earlier one ended on the same day."""
     day = local_date(start, timezone)
@@ -63,8 +87,8 @@ def opening(
     paid_from = midnight(day + timedelta(days=trial_days), timezone)
     if not_before is not None:
         begin, paid_from = max(begin, not_before), max(paid_from, not_before)
-    paid = Span(paid_from, None, version, quantity, False, anchored(version, mode, paid_from, timezone))
-    return (Span(begin, paid_from, version, quantity, True, paid.anchor), paid) if paid_from > begin else (paid,)
+    paid = Span(paid_from, None, version, quantity, False, anchored(version, mode, paid_from, timezone), quantities=quantities)
+    return (replace(paid, start=begin, end=paid_from, is_trial=True), paid) if paid_from > begin else (paid,)
 
 
 def anchored(version: PlanVersion, mode: Hanging, at: datetime, timezone: str) -> Anchor:
@@ -94,21 +118,32 @@ def reopened(spans: Sequence[Span], mode: Hanging) -> tuple[Span, ...]:
     return (*spans, _after_trial(last, mode, None))
 
 
-def changed(spans: Sequence[Span], *, version: PlanVersion, quantity: Decimal, at: datetime, mode: Hanging) -> tuple[Span, ...]:
+def changed(
+    spans: Sequence[Span],
+    *,
+    version: PlanVersion,
+    quantity: Decimal,
+    at: datetime,
+    mode: Hanging,
+    quantities: Mapping[str, Decimal] | None = None,
+) -> tuple[Span, ...]:
     """From `at` on, `version` and `quantity` hold; what was planned for later gives way, the end and a running trial stay.
 
-    The cycles go on as they were when the new version has the same billing period, else they begin anew at `at`.
+    `quantities` are those with names that change; the others go on, as does what is attached. The cycles go on as they were when the
+    new version has the same billing period, else they begin anew at `at`.
     """
     end, trial_ends = spans[-1].end, trial_end(spans)
     before = ended(spans, at)
     running = next((span for span in spans if span.contains(at)), spans[-1])
+    held = {**running.quantities, **(quantities or {})}
+    new = replace(running, start=at, end=end, version=version, quantity=quantity, quantities=held, is_trial=False, id=None)
     if trial_ends is not None and at < trial_ends:
-        trial = Span(at, trial_ends, version, quantity, True, running.anchor)
+        trial = replace(new, end=trial_ends, is_trial=True)
         rest = () if end is not None and end <= trial_ends else (_after_trial(trial, mode, end),)
         return (*before, trial, *rest)
     same_cycles = (running.anchor.interval, running.anchor.count) == (version.billing_period, version.interval_count)
     anchor = running.anchor if same_cycles else anchored(version, mode, at, running.anchor.timezone)
-    return (*before, Span(at, end, version, quantity, False, anchor))
+    return (*before, replace(new, anchor=anchor))
 
 
 def unscheduled(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Span, ...]:
@@ -141,14 +176,14 @@ def reactivated(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Spa
     again = opening(
         last.version, start=at, timezone=last.anchor.timezone, mode=mode, quantity=last.quantity, trial_days=0, not_before=ended
     )
-    return (*spans, *again)
+    return (*spans, *(replace(span, quantities=last.quantities, items=last.items) for span in again))
 
 
 def scheduled(spans: Sequence[Span], at: datetime) -> Span | None:
-    """The next span after `at` that changes plan version or quantity, if one is planned."""
+    """The next span after `at` that changes plan version or a quantity, if one is planned."""
     before = None
     for span in spans:
-        if span.start > at and before is not None and (before.version.id, before.quantity) != (span.version.id, span.quantity):
+        if span.start > at and before is not None and before.sold != span.sold:
             return span
         before = span
     return None
@@ -169,4 +204,4 @@ def _after_trial(trial: Span, mode: Hanging, end: datetime | None) -> Span:
     if start is None:
         raise ValueError("a trial has an end")
     anchor = anchored(trial.version, mode, start, trial.anchor.timezone)
-    return Span(start, end, trial.version, trial.quantity, False, anchor)
+    return replace(trial, start=start, end=end, is_trial=False, anchor=anchor, id=None)
