@@ -62,6 +62,7 @@ class Settings:
     stripe_webhook_secrets: tuple[str, ...] = ()
     seller: Seller = field(default_factory=Seller)
     adjustment_days: int = 45
+    suspend_unpaid_days: int = 21
     payment_terms_days: int = 14
     invoice_grace_seconds: int = 3600
     usage_window_past_days: int = 35
@@ -72,6 +73,7 @@ class Settings:
     usage_flush_seconds: Decimal = Decimal("0.15")
     usage_dedup_memory_mib: int = 2048
     usage_rate_per_second: int = 50_000
+    usage_unknown_events: str = "strict"
     api_rate_per_second: int = 200
     web_workers: int = 1
     web_threads: int = 16
@@ -117,6 +119,7 @@ class Settings:
                     r"([^<>\r\n]+ <[^@\s<>]+@[^@\s<>]+>|[^@\s<>]+@[^@\s<>]+)",
                     "an address, or a name and <address>",
                 ),
+                ("USAGE_UNKNOWN_EVENTS", self.usage_unknown_events, "strict|lenient", "strict or lenient"),
                 ("SELLER_COUNTRY", self.seller.country, "[A-Z]{2}", "two capital letters (ISO 3166-1)"),
             )
             if not re.fullmatch(pattern, value)
@@ -195,6 +198,7 @@ VARIABLES = {
     "stripe_api_base": ("STRIPE_API_BASE", str),
     "stripe_webhook_secrets": ("STRIPE_WEBHOOK_SECRETS", _strings),
     "adjustment_days": ("ADJUSTMENT_DAYS", _count),
+    "suspend_unpaid_days": ("SUSPEND_UNPAID_DAYS", _count),
     "payment_terms_days": ("PAYMENT_TERMS_DAYS", _count),
     "invoice_grace_seconds": ("INVOICE_GRACE_SECONDS", _count),
     "usage_window_past_days": ("USAGE_WINDOW_PAST_DAYS", _count),
@@ -205,6 +209,7 @@ VARIABLES = {
     "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", _seconds),
     "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _at_least_one),
     "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
+    "usage_unknown_events": ("USAGE_UNKNOWN_EVENTS", str),
     "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),

@@ -18,6 +18,7 @@ from core.audit import Actor
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization, TestClock
 from core.invoicing.models import Invoice, InvoiceStatus
+from core.payments import standing
 from core.subscriptions.models import Subscription
 
 ADVANCE_DAYS_MAX = 2 * 366
@@ -25,15 +26,16 @@ ADVANCE_DAYS_MAX = 2 * 366
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What waits at the clock's instant, in the order it is carried out: rate subscriptions, finalize drafts, charge invoices."""
+    """What waits at the clock's instant: subscriptions to rate, drafts to finalize, invoices to charge, standings to review."""
 
     at: datetime
     subscription_ids: list[uuid.UUID]
     draft_ids: list[uuid.UUID]
     invoice_ids: list[uuid.UUID]
+    standing_ids: list[uuid.UUID]
 
     def __bool__(self) -> bool:
-        return bool(self.subscription_ids or self.draft_ids or self.invoice_ids)
+        return bool(self.subscription_ids or self.draft_ids or self.invoice_ids or self.standing_ids)
 
 
 def create(session: Session, *, frozen_time: datetime, name: str, actor: Actor, at: datetime) -> TestClock:
@@ -86,6 +88,7 @@ def due_now(session: Session, clock_id: uuid.UUID) -> Due:
         list(session.scalars(_bound(select(Subscription.id), Subscription, clock_id).where(Subscription.next_bill_at <= at))),
         list(session.scalars(_drafts(select(Invoice.id), clock_id).where(Invoice.auto_finalize_at <= at))),
         list(session.scalars(_collectable(select(Invoice.id), clock_id).where(Invoice.next_collect_at <= at))),
+        list(standing.waiting(session, as_of=at, clock_id=clock_id)),
     )
 
 
@@ -101,6 +104,7 @@ def step(session: Session, clock_id: uuid.UUID) -> bool:
         session.scalar(_bound(select(Subscription.next_bill_at), Subscription, clock_id).order_by(Subscription.next_bill_at).limit(1)),
         session.scalar(_drafts(select(Invoice.auto_finalize_at), clock_id).order_by(Invoice.auto_finalize_at).limit(1)),
         session.scalar(_collectable(select(Invoice.next_collect_at), clock_id).order_by(Invoice.next_collect_at).limit(1)),
+        standing.next_suspension(session, clock_id=clock_id),
     ]
     stops = [instant for instant in upcoming if instant is not None and clock.frozen_time < instant <= clock.advance_to]
     if stops:

@@ -25,6 +25,7 @@ from core.invoicing.models import RunStatus
 from core.notifications import email
 from core.notifications import queries as notifications
 from core.payments import queries as payments
+from core.payments import standing
 from workers import app
 
 log = logging.getLogger(__name__)
@@ -82,10 +83,11 @@ def mail(session: Any) -> Iterable[Ring]:
 
 
 def money(session: Any) -> Iterable[Ring]:
-    """Invoices to charge, charges without an outcome, events of the provider that nobody has handled."""
+    """Invoices to charge, charges without an outcome, standings to review, events of the provider that nobody has handled."""
     now = clock.now()
     yield from (("collect_invoice", (str(found),)) for found in payments.due_invoice_ids(session, as_of=now))
     yield from (("resolve_transaction", (str(found),)) for found in payments.unresolved_ids(session, now=now))
+    yield from (("review_standing", (str(found),)) for found in standing.waiting(session, as_of=now))
     yield from (("process_inbound", (str(found),)) for found in payments.pending_inbound(session, now=now))
 
 

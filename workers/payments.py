@@ -11,7 +11,8 @@ import dramatiq
 from core import clock
 from core.db import transaction
 from core.errors import NotFound
-from core.payments import inbound, methods, queries, reconcile, refund, resolve
+from core.invoicing import queries as invoicing
+from core.payments import inbound, methods, queries, reconcile, refund, resolve, standing
 from core.payments.collect import collect
 from core.payments.provider import STRIPE
 
@@ -26,7 +27,7 @@ CHARGES_BACK = timedelta(days=2)
 SETTLING = timedelta(minutes=10)
 """Charges this young may still be on their way into the books."""
 
-__all__ = ["collect", "collect_invoice", "process_inbound", "reconcile_provider", "resolve_transaction"]
+__all__ = ["collect", "collect_invoice", "process_inbound", "reconcile_provider", "resolve_transaction", "review_standing"]
 
 
 @dramatiq.actor(time_limit=NO_LIMIT, throws=(NotFound,))
@@ -48,6 +49,14 @@ def resolve_transaction(transaction_id: str) -> None:
 def process_inbound(number: str) -> None:
     """Handle one stored event of the provider."""
     inbound.process(int(number), now=clock.now())
+
+
+@dramatiq.actor
+def review_standing(subscription_id: str) -> None:
+    """Suspend a subscription nobody pays for, or let one recover that is paid."""
+    with transaction() as session:
+        at = clock.now(invoicing.subscriber(session, uuid.UUID(subscription_id)))
+        standing.review(session, uuid.UUID(subscription_id), at=at)
 
 
 @dramatiq.actor(time_limit=NO_LIMIT)

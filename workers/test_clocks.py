@@ -13,6 +13,7 @@ from core.db import only_one, transaction
 from core.errors import Conflict, Unavailable
 from core.invoicing import draft, finalize
 from core.metering import queries as metering
+from core.payments import standing
 from core.test_clocks import Due
 from workers.payments import collect
 
@@ -91,6 +92,10 @@ def carry_out(due: Due) -> None:
     elif due.subscription_ids:
         with transaction() as session:
             draft.bill_many(session, due.subscription_ids, as_of=due.at, actor=SYSTEM)
-    else:
+    elif due.invoice_ids:
         for invoice_id in due.invoice_ids:
             collect(invoice_id, at=due.at)
+    else:
+        with transaction() as session:
+            for subscription_id in due.standing_ids:
+                standing.review(session, subscription_id, at=due.at)

@@ -6,7 +6,6 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core import audit, jobs
@@ -15,7 +14,7 @@ from core.invoicing import settle, write_off
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.ledger import post
 from core.ledger.models import AccountCode
-from core.payments import dunning
+from core.payments import dunning, standing
 from core.payments.attempts import locked_transaction, move
 from core.payments.declines import decline
 from core.payments.excess import keep as keep_excess
@@ -121,12 +120,8 @@ def _succeeded(
         description=f"Payment of invoice {invoice.invoice_number}" if invoice is not None else "Payment",
     )
     audit.record(session, actor, "payment.succeeded", row, at=at, **_about(row, invoice))
-    if (
-        subscription is not None
-        and subscription.status == SubscriptionStatus.PAST_DUE
-        and not _others_failing(session, subscription, invoice)
-    ):
-        subscription_status.move(session, subscription, SubscriptionStatus.ACTIVE, at=at, actor=actor, reason="the payment arrived")
+    if subscription is not None:
+        standing.recover(session, subscription, at=at, actor=actor)
 
 
 def _failed(
@@ -172,22 +167,6 @@ def _reschedule(
         audit.record(session, actor, "payment.retries_exhausted", row, at=at, **_about(row, invoice))
     if subscription is not None and subscription.status == SubscriptionStatus.ACTIVE:
         subscription_status.move(session, subscription, SubscriptionStatus.PAST_DUE, at=at, actor=actor, reason="a payment failed")
-
-
-def _others_failing(session: Session, subscription: Subscription, invoice: Invoice | None) -> bool:
-    """Whether another open invoice of the subscription has been tried in vain."""
-    other = session.scalar(
-        select(Invoice.id)
-        .where(
-            Invoice.subscription_id == subscription.id,
-            Invoice.status == InvoiceStatus.OPEN,
-            Invoice.collect_attempts > 0,
-            Invoice.amount_due_minor > 0,
-            Invoice.id != (invoice.id if invoice is not None else None),
-        )
-        .limit(1)
-    )
-    return other is not None
 
 
 def _about(row: BillingTransaction, invoice: Invoice | None) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Subscription(Base):
             "(status = 'suspended') = (suspended_at IS NOT NULL) AND (suspended_at IS NULL) = (suspension_cause IS NULL)",
             name="suspension_explained",
         ),
-        Index("ix_subscriptions_past_due", "id", postgresql_where=text("status = 'past_due'")),
+        Index("ix_subscriptions_standing", "id", postgresql_where=text("status IN ('past_due', 'suspended')")),
         Index("ix_subscriptions_due", "next_bill_at", postgresql_where=text("next_bill_at IS NOT NULL")),
         Index("ix_subscriptions_external_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
     )

@@ -37,12 +37,12 @@ def upgrade() -> None:
         "subscriptions",
         "(status = 'suspended') = (suspended_at IS NOT NULL) AND (suspended_at IS NULL) = (suspension_cause IS NULL)",
     )
-    op.create_index("ix_subscriptions_past_due", "subscriptions", ["id"], postgresql_where=sa.text("status = 'past_due'"))
+    op.create_index("ix_subscriptions_standing", "subscriptions", ["id"], postgresql_where=sa.text("status IN ('past_due', 'suspended')"))
 
 
 def downgrade() -> None:
     """Take them away."""
-    op.drop_index("ix_subscriptions_past_due", "subscriptions")
+    op.drop_index("ix_subscriptions_standing", "subscriptions")
     for column in ("suspension_cause", "suspended_at", "billing_day", "trial_end_without_method"):
         op.drop_column("subscriptions", column)
     op.drop_column("plan_versions", "trial_end_without_method")
