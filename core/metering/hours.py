@@ -12,12 +12,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from core.metering.meters import NO_GROUP, Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
 from core.metering.models import Aggregation
-from core.metering.tables import usage_state
 from core.metering.windows import HOUR, hour_ceiling, hour_floor
 
 DAY = timedelta(days=1)
@@ -79,15 +78,16 @@ class States(defaultdict[int, dict[str, Usage]]):
         self[span.i][group] = usage if before is None else add(span.meter.aggregation, before, usage)
 
 
-def states(session: Session, spans: Sequence[Span]) -> tuple[States, list[Span], list[Span]]:
+def states(session: Session, spans: Sequence[Span], *, daily_through: datetime) -> tuple[States, list[Span], list[Span]]:
     """What was counted in each span; and of the spans whose values must be read yet, the hours they cover and those with cut edges.
 
+    Days before `daily_through` are read from the daily sums.
     Of a span that is counted with SETS, `values` and `counts` hold only what cut edges have; `quantity` is no answer yet.
     """
     found = States()
     whole = [span._replace(start=hour_ceiling(span.start), end=hour_floor(span.end)) for span in spans]
     whole = [span for span in whole if span.start < span.end]
-    _add_hours(session, found, _split_days(session, whole))
+    _add_hours(session, found, _split_days(whole, daily_through))
     covered, ragged = _add_edges(session, found, list(_edges(spans)))
     by_place = {span.i: span for span in ragged}
     for row, usage, group in read_events(session, ragged):
@@ -134,11 +134,8 @@ def readable(meter: Meter, event: Event) -> Usage | None:
         return None
 
 
-def _split_days(session: Session, spans: Sequence[Span]) -> list[Span]:
+def _split_days(spans: Sequence[Span], through: datetime) -> list[Span]:
     """Spans cut where whole days can be read from the daily sums."""
-    if not any(span.end - span.start >= 2 * DAY for span in spans):
-        return list(spans)
-    through = session.execute(select(usage_state.c.daily_through)).scalar_one()
     parts = []
     for span in spans:
         first, last = _day_ceiling(span.start), min(span.end.replace(hour=0), through)

@@ -21,6 +21,7 @@ from core.metering.answers import Shape, Span, answer, carried, shape
 from core.metering.hours import NOTHING, States
 from core.metering.meters import NO_GROUP, Event, Meter, UnreadableProperty, Usage, add, group_of, meter, number, properties
 from core.metering.models import Aggregation, Metric, usage_event_names
+from core.metering.tables import usage_state
 from core.metering.windows import BEGINNING, Answer, By, Part, cut
 from core.metering.windows import Window as Window  # noqa: PLC0414 - callers name it from here
 
@@ -69,7 +70,7 @@ class _Stretch:
 
 def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answer]]:
     """For each window its usage by group key (only "" unless `by_group`); a window without usage has an empty dict."""
-    asked = _resolve(session, windows)
+    asked, daily_through = _resolve(session, windows)
     spans: list[hours.Span] = []
     stretches: dict[int, list[_Stretch]] = {}
     carries: dict[int, int] = {}
@@ -77,7 +78,7 @@ def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answe
         stretches[n] = [_stretch(one, start, end, spans) for start, end in one.stretches()]
         if one.shape.recurring:
             carries[n] = _add_span(one, BEGINNING, one.window.start, spans)
-    states = _states(session, spans, asked, stretches, carries)
+    states = _states(session, spans, asked, stretches, carries, daily_through)
     by_event = _by_event(session, [(n, one) for n, one in asked.items() if one.window.by is By.EVENT])
     return [
         _answers(asked[n], stretches[n], states, states[carries[n]] if n in carries else {}, by_event.get(n, {})) if n in asked else {}
@@ -94,10 +95,12 @@ def load_meters(session: Session, metric_ids: Iterable[uuid.UUID]) -> dict[uuid.
     return {metric.id: (meter(metric), number or 0, shape(metric)) for metric, number in rows}
 
 
-def _resolve(session: Session, windows: Sequence[Window]) -> dict[int, _Asked]:
+def _resolve(session: Session, windows: Sequence[Window]) -> tuple[dict[int, _Asked], datetime]:
+    """The windows by place, without those that cannot have usage; and how far the daily sums go."""
     ids = {window.organization_id for window in windows}
     o = organizations.c
-    rows = session.execute(select(o.id, o.number, o.timezone).where(o.id.in_(ids)))
+    daily_through = select(usage_state.c.daily_through).scalar_subquery()
+    rows = session.execute(select(o.id, o.number, o.timezone, daily_through.label("daily_through")).where(o.id.in_(ids))).all()
     owners: dict[uuid.UUID, tuple[int, str]] = {row.id: (row.number, row.timezone) for row in rows}
     meters = load_meters(session, {window.metric_id for window in windows})
     found = {}
@@ -105,7 +108,7 @@ def _resolve(session: Session, windows: Sequence[Window]) -> dict[int, _Asked]:
         if window.start < window.end and window.organization_id in owners and window.metric_id in meters:
             number, timezone = owners[window.organization_id]
             found[n] = _Asked(window, number, timezone, *meters[window.metric_id])
-    return found
+    return found, rows[0].daily_through if rows else BEGINNING
 
 
 def _stretch(one: _Asked, start: datetime, end: datetime, spans: list[hours.Span]) -> _Stretch:
@@ -126,8 +129,9 @@ def _states(
     asked: dict[int, _Asked],
     stretches: dict[int, list[_Stretch]],
     carries: dict[int, int],
+    daily_through: datetime,
 ) -> States:
-    states, covered, cut_edges = hours.states(session, spans)
+    states, covered, cut_edges = hours.states(session, spans, daily_through=daily_through)
     if any(span.meter.aggregation in hours.SETS for span in spans):
         owners = {s.first + k: n for n, found in stretches.items() for s in found for k in range(len(s.pieces))}
         owners |= {place: n for n, place in carries.items()}
