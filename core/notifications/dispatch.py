@@ -35,6 +35,8 @@ MAILS: dict[str, Mail] = {
     "subscription.plan_changed": Mail("plan_changed"),
     "subscription.canceled": Mail("subscription_canceled"),
     "api_key.created": Mail("api_key_created"),
+    "limit.warned": Mail("limit_warned"),
+    "limit.reached": Mail("limit_reached"),
 }
 """Audit kind -> mail. Kinds that are missing here tell nobody outside."""
 

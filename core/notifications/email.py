@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
+from typing import Any
 
 import css_inline
 from sqlalchemy import select, update
@@ -41,6 +42,8 @@ SUBJECTS = {
     "plan_changed": "Your plan changes: {organization}",
     "subscription_canceled": "Your subscription ends: {organization}",
     "api_key_created": "A new API key was created for {organization}",
+    "limit_warned": "{limit}: {percent} % used",
+    "limit_reached": "{limit} reached{stopped}",
 }
 
 
@@ -126,7 +129,7 @@ def give_up_on_silent(session: Session, *, now: datetime) -> int:
 def compose(notification: Notification, about: Facts, *, settings: Settings) -> EmailMessage:
     """The message: text and HTML from the same facts, the invoice's PDF when the mail carries one."""
     mail = MAILS[notification.kind]
-    headline = _headline(about)
+    headline = _headline(about, notification.data)
     context = _context(notification, about, settings) | {"headline": headline}
     message = EmailMessage()
     message["From"] = settings.mail_from
@@ -143,10 +146,12 @@ def compose(notification: Notification, about: Facts, *, settings: Settings) -> 
     return message
 
 
-def _headline(about: Facts) -> dict[str, str]:
+def _headline(about: Facts, data: dict[str, Any]) -> dict[str, str]:
     """What subject lines are made of, in the customer's locale."""
     organization, invoice, payment = about.organization, about.invoice, about.payment
     headline = {"organization": organization.name, "number": "", "total": "", "due_date": "", "amount": ""}
+    headline |= {"limit": data.get("limit", ""), "percent": str(data.get("percent", ""))}
+    headline["stopped"] = ": usage is refused" if data.get("stopped") else ""
     if invoice is not None:
         headline["number"] = invoice.invoice_number or ""
         headline["total"] = rendering.money(invoice.total_minor, invoice.currency, organization.locale)
