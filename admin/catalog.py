@@ -119,7 +119,7 @@ def _pasted(text: str) -> dict[str, Any]:
         "billing_mode",
         "trial_period_days",
     }
-    known |= {"prices", "proration", "credit_policy", "features", "limits", "metadata", "is_public"}
+    known |= {"prices", "proration", "credit_policy", "trial_end_without_method", "features", "limits", "metadata", "is_public"}
     try:
         document = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:

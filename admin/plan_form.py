@@ -28,7 +28,18 @@ MODEL_FIELDS = {
     "flat": ("flat_price",),
 }
 TIER_FIELDS = ("up_to", "unit_price", "flat_fee")
-PLAN_TEXTS = ("code", "name", "description", "currency", "billing_period", "base_price", "billing_mode", "proration", "credit_policy")
+PLAN_TEXTS = (
+    "code",
+    "name",
+    "description",
+    "currency",
+    "billing_period",
+    "base_price",
+    "billing_mode",
+    "proration",
+    "credit_policy",
+    "trial_end_without_method",
+)
 BASE = "base"
 NEW_PRICE = {"metric": "", "model": "per_unit", "unit_price": ""}
 NEW_TIER = {"up_to": "", "unit_price": "", "flat_fee": ""}
@@ -48,7 +59,8 @@ class Draft:
 def empty() -> Draft:
     """A new plan with one price to fill in."""
     plan = dict.fromkeys(PLAN_TEXTS, "") | {"currency": "EUR", "billing_period": "month", "base_price": "0", "billing_mode": "in_advance"}
-    return Draft(plan | {"proration": "seconds", "credit_policy": "credit", "trial_period_days": "0"}, [dict(NEW_PRICE)], [""])
+    plan |= {"proration": "seconds", "credit_policy": "credit", "trial_period_days": "0", "trial_end_without_method": "convert"}
+    return Draft(plan, [dict(NEW_PRICE)], [""])
 
 
 def of_version(version: PlanVersion) -> Draft:
@@ -64,6 +76,7 @@ def of_version(version: PlanVersion) -> Draft:
         "proration": version.proration,
         "credit_policy": version.credit_policy,
         "trial_period_days": str(version.trial_period_days),
+        "trial_end_without_method": version.trial_end_without_method,
     }
     prices = [
         {**rule.rules, "metric": rule.metric.code if rule.metric else "", "code": rule.code, "name": rule.name}

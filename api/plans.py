@@ -24,6 +24,7 @@ Period = Literal[
     "daily", "weekly", "monthly", "quarterly", "half_yearly", "semiannual", "yearly", "annual",
 ]  # fmt: skip
 Mode = Literal["in_advance", "in_arrears"]
+AfterTrial = Literal["convert", "cancel", "pause"]
 PriceDocument = Annotated[
     dict[str, Any],
     Meta(
@@ -48,9 +49,17 @@ class PlanIn(Input):
     base_price: Annotated[Exact, Meta(description="Per billing period, in major units.")] = field(default_factory=lambda: Exact("0"))
     billing_mode: Annotated[Mode, Meta(description="When the base price is billed.")] = "in_advance"
     trial_period_days: Annotated[int, Meta(ge=0, le=730)] = 0
+    trial_end_without_method: Annotated[
+        AfterTrial, Meta(description="What follows a trial that ends while the account has no payment method.")
+    ] = "convert"
     prices: Annotated[list[PriceDocument], Meta(max_length=100)] = field(default_factory=list)
-    proration: Literal["seconds", "days", "none"] = "seconds"
-    credit_policy: Annotated[Literal["credit", "none"], Meta(description="Whether unused time billed in advance is credited.")] = "credit"
+    proration: Annotated[
+        Literal["seconds", "days", "fixed_30", "none"], Meta(description="How a part of a billing period is measured.")
+    ] = "seconds"
+    credit_policy: Annotated[
+        Literal["credit", "next_invoice", "none"],
+        Meta(description="Unused time billed in advance is credited at once, with the next invoice, or not."),
+    ] = "credit"
     description: Annotated[str, Meta(max_length=2000, pattern=FREE_PATTERN)] = ""
     is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
     features: Metadata = field(default_factory=dict)
@@ -88,6 +97,7 @@ class PlanVersionOut(Output):
     billing_period: str
     interval_count: int
     trial_period_days: int
+    trial_end_without_method: str
     proration: str
     credit_policy: str
     prices: list[PriceOut]
@@ -170,6 +180,7 @@ def _version(row: PlanVersion) -> PlanVersionOut:
         billing_period=row.billing_period,
         interval_count=row.interval_count,
         trial_period_days=row.trial_period_days,
+        trial_end_without_method=row.trial_end_without_method,
         proration=row.proration,
         credit_policy=row.credit_policy,
         prices=[_price(rule) for rule in row.rules],

@@ -18,7 +18,7 @@ from core.catalog.conditions import (
     read_conditions,
     spend_model,
 )
-from core.catalog.models import BillingMode, CreditPolicy, PlanKind
+from core.catalog.models import AfterTrial, BillingMode, CreditPolicy, PlanKind
 from core.catalog.reader import Reader, as_text, did_you_mean
 from core.errors import Invalid
 from core.money import CURRENCIES
@@ -62,6 +62,7 @@ class Plan:
     base_price: Decimal
     billing_mode: BillingMode
     trial_period_days: int
+    trial_end_without_method: AfterTrial
     proration: Proration
     credit_policy: CreditPolicy
     prices: tuple[Price, ...]
@@ -103,6 +104,9 @@ def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> 
         base_price=reader.amount("/base_price", document.get("base_price", "0"), currency),
         billing_mode=default_mode,
         trial_period_days=reader.whole("/trial_period_days", document.get("trial_period_days", 0), least=0, most=TRIAL_DAYS_MAX),
+        trial_end_without_method=reader.choice(
+            "/trial_end_without_method", document.get("trial_end_without_method"), AfterTrial, AfterTrial.CONVERT
+        ),
         proration=reader.choice("/proration", document.get("proration"), PRORATIONS, Proration.SECONDS),
         credit_policy=reader.choice("/credit_policy", document.get("credit_policy"), CreditPolicy, CreditPolicy.CREDIT),
         prices=(*_prices(reader, "/prices", document.get("prices", ()), frame), *_currencies(reader, document, currency, frame)),

@@ -45,6 +45,7 @@ def create_version(
     kind: str | None = None,
     duration_cycles: int | None = None,
     currencies: Mapping[str, object] | None = None,
+    trial_end_without_method: str | None = None,
 ) -> PlanVersion:
     """Publish the next version of the plan `code`, creating the plan with version 1; the version before it is retired.
 
@@ -59,6 +60,7 @@ def create_version(
         "interval_count": interval_count, "base_price": base_price, "billing_mode": billing_mode, "trial_period_days": trial_period_days,
         "prices": prices, "proration": proration, "credit_policy": credit_policy, "features": features, "limits": limits,
         "metadata": metadata, "is_public": is_public, "kind": kind, "duration_cycles": duration_cycles, "currencies": currencies,
+        "trial_end_without_method": trial_end_without_method,
     }  # fmt: skip
     checked = read_plan(document, metrics.keys())
     plan = _plan(session, checked)
@@ -110,6 +112,7 @@ def _version(checked: Plan, number: int, *, created_by: str, at: datetime) -> Pl
         billing_period=checked.billing_period,
         interval_count=checked.interval_count,
         trial_period_days=checked.trial_period_days,
+        trial_end_without_method=checked.trial_end_without_method,
         proration=checked.proration,
         credit_policy=checked.credit_policy,
         features=checked.features,
