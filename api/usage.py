@@ -19,7 +19,7 @@ from core import clock
 from core.config import Settings
 from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
 from core.identity.keys import TOKEN, hash_token
-from core.metering import accept, bodies, foreign, results
+from core.metering import accept, bodies, foreign, results, unclaimed
 from core.metering.accept import Verdict
 from core.metering.bodies import Form, Malformed, TooLarge, UnsupportedEncoding
 from core.metering.careful import Refused, Window
@@ -51,7 +51,7 @@ class UsageEndpoint:
 
     def __init__(self, inner: Any, settings: Settings) -> None:
         self._inner, self._settings = inner, settings
-        self._directory = Directory(settings.database_url)
+        self._directory = Directory(settings.database_url, lenient=settings.usage_unknown_events == "lenient")
         self._log = Log(settings.database_url, backlog_max=settings.usage_backlog_events_max)
         self._rates = Rates(max(1, settings.usage_rate_per_second // max(1, settings.web_workers)))
         self._window = Window(
@@ -209,12 +209,14 @@ def render(verdict: Verdict, batch_id: int | None, result: Result | None = None)
     """The answer's body: the verdict on each event in the order they were sent."""
     refused = {one.index: one for one in verdict.refused}
     fed = iter(verdict.fed)
-    if not refused and result is None:
+    if not refused and result is None and not verdict.unclaimed:
         events = ",".join([f"{place}{codes}}}" for place, codes in zip(PLACES, fed, strict=False)])
     else:
         events = ",".join(_rendered(verdict, i, refused, fed, result) for i in range(verdict.events))
     accepted = verdict.events - len(refused)
     counts = f'"accepted":{accepted},"rejected":{len(refused)}'
+    if verdict.unclaimed:
+        counts += f',"unclaimed":{verdict.unclaimed}'
     if result is not None:
         counts += f',"duplicates":{len(result.duplicates)},"conflicts":{len(result.conflicts)}'
     batch = f'"{batch_id}"' if batch_id is not None else "null"
@@ -245,6 +247,8 @@ def _rendered(verdict: Verdict, index: int, refused: dict[int, Refused], fed: It
     if result is not None and index in result.conflicts:
         detail = "An event with this idempotency key but other content was counted before; this one was not."
         return f'{{"index":{index},"status":"conflict","detail":"{detail}","metrics":{codes}}}'
+    if codes == unclaimed.FED:
+        return f'{{"index":{index},"status":"unclaimed","metrics":[]}}'
     return f"{PLACES[index]}{codes}}}"
 
 

@@ -1,7 +1,7 @@
 """The verdict on each event of a request: accepted and which metrics it feeds, or refused, why and where. Nothing is written here.
 
-Two roads lead to the same verdict: `quick` judges a request whose events are all in order, column by column; anything unusual goes
-the `careful` road, event by event.
+Three roads lead to the same verdict: `alike` judges a request whose events are all written alike, `quick` one whose events are all in
+order, both column by column; anything unusual goes the `careful` road, event by event.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.errors import Forbidden
-from core.metering import bodies, careful, quick
+from core.metering import alike, bodies, careful, quick, unclaimed
 from core.metering.bodies import Form, Malformed, TooLarge
 from core.metering.careful import Refused, Window
 from core.metering.columns import Columns
@@ -35,6 +35,8 @@ class Verdict:
     api_key_id: uuid.UUID
     single: bool = False
     """Whether the request was one event, not a list of them."""
+    unclaimed: int = 0
+    """How many of the accepted events no metric reads yet."""
 
 
 def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *, window: Window, at: datetime) -> Verdict:
@@ -44,7 +46,9 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
     """
     own = own_account(directory, principal)
     if body.count(b"idempotency_key") >= QUICK_EVENTS_MIN:
-        answer = quick.judge(directory, own, body, form, window=window, at=at)
+        answer = alike.judge(directory, own, body, form, window=window, at=at)
+        if answer is None:
+            answer = quick.judge(directory, own, body, form, window=window, at=at)
         if answer is not None:
             columns, fed = answer
             return Verdict(len(columns), columns, fed, (), principal.organization_id, principal.key_id)
@@ -55,7 +59,7 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
         raise TooLarge(f"There are {len(raws)} events in the request; send at most {window.events_max} at once.")
     accepted, fed, refused = careful.judge(directory, own, raws, window=window, at=at)
     single = form == Form.JSON and not body.lstrip().startswith(b"[")
-    return Verdict(len(raws), accepted, fed, refused, principal.organization_id, principal.key_id, single)
+    return Verdict(len(raws), accepted, fed, refused, principal.organization_id, principal.key_id, single, fed.count(unclaimed.FED))
 
 
 def own_account(directory: Directory, principal: Principal) -> Account | None:

@@ -77,6 +77,7 @@ def judge(
     named = {item.organization for item in candidates if item.organization is not None}
     accounts = directory.accounts(named) if own is None and named else {}
     types = directory.event_types({item.name for item in candidates})
+    unclaimed = directory.unclaimed(_unread(candidates, types, own, accounts))
     blocks = directory.blocks()
     kept: list[_Kept] = []
     fed: list[str] = []
@@ -87,7 +88,7 @@ def judge(
             if isinstance(item, Fault):
                 raise item
             account = _account(own, accounts, item)
-            kind = types.get(item.name)
+            kind = types.get(item.name) or unclaimed.get((account.number, item.name))
             if kind is None:
                 hint = directory.suggestion(item.name)
                 raise Fault("unknown_metric", "/metric_name", f"No metric reads events named {item.name}. {hint}")
@@ -127,6 +128,14 @@ def _read(raw: bytes) -> Candidate | Fault:
         return wire.read(raw)
     except Fault as fault:
         return fault
+
+
+def _unread(
+    candidates: Sequence[Candidate], types: Mapping[str, EventType], own: Account | None, accounts: Mapping[str, Account]
+) -> set[tuple[int, str]]:
+    """Organizations and the names they sent that no metric reads."""
+    senders = [(own or accounts.get(item.organization or ""), item.name) for item in candidates if item.name not in types]
+    return {(account.number, name) for account, name in senders if account is not None and account.status != "closed"}
 
 
 def _account(own: Account | None, accounts: Mapping[str, Account], item: Candidate) -> Account:

@@ -24,6 +24,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from core.errors import Unavailable
 from core.metering.blocks import BLOCKS, Blocks, blocks
 from core.metering.meters import METER_COLUMNS, Meter, meter
+from core.metering.unclaimed import Name, Unclaimed
 
 MAX_AGE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 0.05
@@ -116,7 +117,7 @@ class Recent(Generic[K, V]):
 class Directory:
     """Keys, organizations and event types, for the threads of one process."""
 
-    def __init__(self, database_url: str, *, connections: int = 4) -> None:
+    def __init__(self, database_url: str, *, connections: int = 4, lenient: bool = False) -> None:
         options = {"autocommit": True, "row_factory": namedtuple_row, "connect_timeout": 2, "options": "-c statement_timeout=5000"}
         self._pool = ConnectionPool(
             database_url,
@@ -129,6 +130,7 @@ class Directory:
         )
         self._keys: Recent[bytes, Principal] = Recent(self._load_keys)
         self._accounts: Recent[str, Account] = Recent(self._load_accounts, keep=lambda account: account.frozen_time is None)
+        self._unclaimed = Unclaimed(self.connection) if lenient else None
         self._types: dict[str, EventType] = {}
         self._metrics: dict[str, str] = {}
         self._types_read_at = 0.0
@@ -160,6 +162,12 @@ class Directory:
                     began = time.monotonic()
                     self._blocks, self._blocks_read_at = blocks(self._rows(BLOCKS)), began
         return self._blocks
+
+    def unclaimed(self, wanted: Collection[Name]) -> Mapping[Name, EventType]:
+        """Event types, feeding nothing, under which events without a metric are kept; in strict mode there are none."""
+        if self._unclaimed is None or not wanted:
+            return {}
+        return {name: event_type(name[1], number, ()) for name, number in self._unclaimed.numbers(wanted).items()}
 
     def suggestion(self, name: str) -> str:
         """A sentence that helps someone who sent an unknown event name."""

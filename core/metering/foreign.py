@@ -56,7 +56,7 @@ def judge(
 
 def whole(verdict: Verdict) -> Verdict:
     """The verdict where the format has no word for a batch that is good in part: one refused event refuses them all."""
-    return replace(verdict, accepted=None, fed=()) if verdict.refused else verdict
+    return replace(verdict, accepted=None, fed=(), unclaimed=0) if verdict.refused else verdict
 
 
 def _shortened(sent: bytes) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, literal, select
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.orm import Session
 
 from core.metering import tail
@@ -21,12 +21,25 @@ from core.metering.models import (
     usage_batches,
     usage_rejections,
 )
-from core.metering.queries import Rejection, UsageEvent, rejection
+from core.metering.queries import Rejection, UsageEvent, rejection, shown_properties
+from core.metering.unclaimed import NO_METRIC
 from core.metering.wire import NAME_FIELDS
 
 REFUSED_MAX = 50
 LOOK_BACK_BATCHES = 200_000
 MINUTE = timedelta(minutes=1)
+EVENTS_COUNTED_MAX = 1_000
+"""More than so many unclaimed events of a name are not counted for display."""
+UNCLAIMED = f"""SELECT n.name, o.id AS organization_id, u.first_seen_at, counted.events, newest.timestamp AS newest_at, newest.properties
+  FROM usage_unclaimed_names u
+  JOIN usage_event_names n ON n.number = u.event_number AND {NO_METRIC}
+  JOIN organizations o ON o.number = u.organization_number
+  CROSS JOIN LATERAL (SELECT count(*) AS events FROM (SELECT FROM usage_events e
+    WHERE e.organization_number = u.organization_number AND e.event_number = u.event_number LIMIT {EVENTS_COUNTED_MAX + 1}) AS few) counted
+  LEFT JOIN LATERAL (SELECT e.timestamp, e.properties FROM usage_events e
+    WHERE e.organization_number = u.organization_number AND e.event_number = u.event_number ORDER BY e.timestamp DESC LIMIT 1) newest
+    ON true
+  ORDER BY u.first_seen_at DESC, n.name LIMIT :limit"""  # noqa: S608 - constants only
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,18 @@ class Fed:
     hour: datetime | None
     group: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """An event name that no metric reads (lenient mode). `events` stops at EVENTS_COUNTED_MAX + 1; `properties` are the newest event's."""
+
+    event_name: str
+    organization_id: uuid.UUID
+    first_seen_at: datetime
+    events: int
+    newest_at: datetime | None
+    properties: Mapping[str, Any]
 
 
 def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
@@ -188,6 +213,12 @@ def fed(session: Session, event: UsageEvent) -> list[Fed]:
             reason = f"its filter on {', '.join(failed)} leaves the event out" if failed else f"the event has no {row.property}"
             found.append(Fed(row, None, None, "", reason))
     return found
+
+
+def unclaimed(session: Session, *, limit: int = 100) -> list[Unclaimed]:
+    """Names of every organization that no metric reads, the newest first: for operators only."""
+    rows = session.execute(text(UNCLAIMED), {"limit": limit})
+    return [Unclaimed(*row[:5], shown_properties(bytes(row.properties)) if row.properties is not None else {}) for row in rows]
 
 
 def _refused(session: Session, organization_id: uuid.UUID | None, behind: int, limit: int) -> Sequence[Any]:
