@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -16,6 +17,10 @@ from core.metering import metrics
 from core.metering.models import Metric
 
 TAG = "Metrics"
+EXPRESSION = (
+    "Arithmetic over event properties in place of one property: + - * / ( ), numbers, property names, quantity, min, max, abs, ceil, "
+    "floor, round. An event without one of the properties does not count; one that divides by zero is refused."
+)
 Property = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}$", max_length=100, examples=["tokens"])]
 
 
@@ -26,12 +31,33 @@ class Condition(Output, forbid_unknown_fields=True):
     values: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(min_length=1, max_length=100)] = field(name="in")
 
 
+class Bucket(Output, forbid_unknown_fields=True):
+    """Each local hour, day, week or month is aggregated alone; the buckets that have events become the quantity."""
+
+    size: Literal["hour", "day", "week", "month"]
+    total: Literal["sum", "max", "min", "avg"]
+
+
+class Rounding(Output, forbid_unknown_fields=True):
+    """What is done to the quantity of a period, once. A negative precision rounds to tens, hundreds and so on."""
+
+    function: Literal["up", "down", "half_up"]
+    precision: Annotated[int, Meta(ge=-12, le=12)] = 0
+
+
+class Counting(Output):
+    """Whether events that were there before the metric are counted: `counting` ones before `counted_through`, or all of them."""
+
+    status: Literal["counted", "counting", "waiting"]
+    counted_through: datetime | None
+
+
 class MetricIn(Input):
     """A new metric."""
 
     code: Code
     name: Text
-    aggregation: Literal["count", "sum", "max", "latest", "unique_count"]
+    aggregation: Literal["count", "sum", "max", "min", "avg", "latest", "unique_count", "weighted_sum", "percentile"]
     unit: Annotated[str, Meta(max_length=50, pattern=FREE_PATTERN, examples=["token"])] = ""
     property: Annotated[Property | None, Meta(description="Event property that is aggregated; left out: the event's quantity.")] = None
     event_name: Annotated[Code | None, Meta(description="Events with this name are read; left out: the metric's code.")] = None
@@ -39,6 +65,15 @@ class MetricIn(Input):
     group_by: Annotated[list[Property], Meta(max_length=5, description="Properties usage can be broken down by.")] = field(
         default_factory=list
     )
+    expression: Annotated[str | None, Meta(description=EXPRESSION, max_length=500, examples=["input_tokens + 4 * output_tokens"])] = None
+    operation_property: Annotated[
+        Property | None,
+        Meta(description='Property of a unique_count that is "remove" when the value goes away; anything else adds it.'),
+    ] = None
+    percentile: Annotated[Decimal | None, Meta(description="Of a percentile: which, by nearest rank.", examples=["95"])] = None
+    recurring: Annotated[bool, Meta(description="The value carries into the next period.")] = False
+    bucket: Bucket | None = None
+    rounding: Rounding | None = None
 
 
 class MetricOut(Output):
@@ -53,7 +88,14 @@ class MetricOut(Output):
     event_name: str
     filters: list[Condition]
     group_by: list[str]
+    expression: str | None
+    operation_property: str | None
+    percentile: Decimal | None
+    recurring: bool
+    bucket: Bucket | None
+    rounding: Rounding | None
     created_at: datetime
+    past: Counting
 
 
 @endpoint("POST", "/billing/metrics", scope=Scope.BILLING_WRITE, tag=TAG, status=201)
@@ -70,6 +112,14 @@ def create_metric(call: Call, body: MetricIn) -> MetricOut:
         event_name=body.event_name,
         filters=[{"property": condition.property, "in": condition.values} for condition in body.filters],
         group_by=body.group_by,
+        expression=body.expression,
+        operation_property=body.operation_property,
+        percentile=body.percentile,
+        recurring=body.recurring,
+        bucket_size=body.bucket.size if body.bucket else None,
+        bucket_total=body.bucket.total if body.bucket else None,
+        rounding=body.rounding.function if body.rounding else None,
+        rounding_precision=body.rounding.precision if body.rounding else 0,
         actor=call.actor,
         at=call.now(),
     )
@@ -100,5 +150,18 @@ def _out(row: Metric) -> MetricOut:
         event_name=row.event_name,
         filters=[Condition(property=item["property"], values=item["in"]) for item in row.filters],
         group_by=list(row.group_by),
+        expression=row.expression,
+        operation_property=row.operation_property,
+        percentile=row.percentile,
+        recurring=row.recurring,
+        bucket=Bucket(size=row.bucket_size, total=row.bucket_total) if row.bucket_size and row.bucket_total else None,  # type: ignore[arg-type]
+        rounding=Rounding(function=row.rounding, precision=row.rounding_precision) if row.rounding else None,  # type: ignore[arg-type]
         created_at=row.created_at,
+        past=_past(row),
     )
+
+
+def _past(row: Metric) -> Counting:
+    if row.counted_at is not None:
+        return Counting(status="counted", counted_through=None)
+    return Counting(status="counting" if row.counted_through else "waiting", counted_through=row.counted_through)
