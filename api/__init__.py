@@ -17,12 +17,25 @@ from api import (
     payments,
     plan_changes,
     plans,
+    subscription_acts,
     subscriptions,
     test_clocks,
     usage_reads,
 )
 
-RESOURCES = (organizations, metrics, plans, subscriptions, plan_changes, invoices, payments, usage_reads, api_keys, test_clocks)
+RESOURCES = (
+    organizations,
+    metrics,
+    plans,
+    subscriptions,
+    plan_changes,
+    subscription_acts,
+    invoices,
+    payments,
+    usage_reads,
+    api_keys,
+    test_clocks,
+)
 """Importing them declares their endpoints."""
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")

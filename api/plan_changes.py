@@ -58,7 +58,11 @@ class QuoteTax(Output):
 
 
 class QuoteOut(Output):
-    """What the change costs. A negative total becomes credit on the account; a change that is not now costs nothing today."""
+    """What the change costs. A negative total becomes credit on the account; a change that is not now costs nothing today.
+
+    `billed` says where the lines are charged: `now` on an invoice of their own, on the `next_invoice` where the plan left says so, or
+    `later`, as they fall due.
+    """
 
     id: uuid.UUID
     subscription_id: uuid.UUID
@@ -66,6 +70,7 @@ class QuoteOut(Output):
     version: int
     quantity: Decimal
     effective_at: datetime
+    billed: str
     currency: str
     subtotal: str
     tax: str
@@ -89,8 +94,9 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
     """Preview or carry out a change of plan or quantity.
 
     With `preview` the answer is a quote, valid for 15 minutes, and nothing changes. Send its id as `quote_id` to carry it out for
-    exactly its total; when the amount has changed meanwhile the answer is 409 and nothing has happened. Without either, the change is
-    quoted and carried out at once.
+    exactly its total; when the amount has changed meanwhile the answer is 409, `errors` name the lines with both amounts, and nothing
+    has happened. Without either, the change is quoted and carried out at once. With a platform key `when` may lie behind, as far as
+    periods are open to adjustment; what was billed since is set right by the same invoice.
     """
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
@@ -98,7 +104,15 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
         when = body.when if body.when in ("now", "period_end") else instant(body.when, organization, "/when")
         to = _version(call, subscription, body, at)
         quote = quotes.create(
-            call.session, organization.id, subscription_id, to=to, when=when, at=at, actor=call.actor, quantity=body.quantity
+            call.session,
+            organization.id,
+            subscription_id,
+            to=to,
+            when=when,
+            at=at,
+            actor=call.actor,
+            quantity=body.quantity,
+            backdate=call.platform,
         )
     else:
         quote = quotes.get(call.session, organization.id, body.quote_id)
@@ -112,7 +126,7 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
             invoice = quotes.confirm(call.session, organization.id, quote.id, at=at, actor=call.actor)
         except quotes.QuoteChanged as error:
             now = "" if error.total_minor is None else f" It would be {amount(error.total_minor, quote.currency)} {quote.currency} now."
-            raise Conflict(f"{error.message}{now}", code=error.code) from error
+            raise Conflict(f"{error.message}{now}", code=error.code, errors=error.errors) from error
     shown = InvoiceOut(**invoice_head(invoice)) if invoice else None
     return PlanChangeOut(quote=_quote(quote), subscription=subscription_out(subscription, at), invoice=shown)
 
@@ -142,18 +156,20 @@ def _quote(row: PlanChangeQuote) -> QuoteOut:
         version=row.content["version"],
         quantity=row.quantity,
         effective_at=row.effective_at,
+        billed=row.content.get("billed", quotes.Settled.NOW),
         currency=row.currency,
         subtotal=amount(row.subtotal_minor, row.currency),
         tax=amount(row.tax_minor, row.currency),
         total=amount(row.total_minor, row.currency),
-        lines=[_line(entry, row.currency) for entry in row.content["lines"]],
-        taxes=[_tax(entry, row.currency) for entry in row.content["taxes"]],
+        lines=[quote_line(entry, row.currency) for entry in row.content["lines"]],
+        taxes=[quote_tax(entry, row.currency) for entry in row.content["taxes"]],
         expires_at=row.expires_at,
         confirmed_at=row.confirmed_at,
     )
 
 
-def _line(entry: dict[str, Any], currency: str) -> QuoteLine:
+def quote_line(entry: dict[str, Any], currency: str) -> QuoteLine:
+    """A line of a figure as the API shows it."""
     start, end = (entry[name] and datetime.fromisoformat(entry[name]) for name in ("window_start", "window_end"))
     return QuoteLine(
         code=entry["code"],
@@ -167,7 +183,8 @@ def _line(entry: dict[str, Any], currency: str) -> QuoteLine:
     )
 
 
-def _tax(entry: dict[str, Any], currency: str) -> QuoteTax:
+def quote_tax(entry: dict[str, Any], currency: str) -> QuoteTax:
+    """A tax of a figure as the API shows it."""
     return QuoteTax(
         name=entry["name"],
         rate_percent=Decimal(entry["rate_percent"]),

@@ -12,15 +12,16 @@ from msgspec import Meta, field
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.reading import Exact
-from api.values import FREE_PATTERN, Metadata, Reference, Text, cursor_id, instant
+from api.values import Metadata, Reference, Text, cursor_id
 from core.errors import FieldError, Invalid
 from core.identity.models import Organization
 from core.identity.permissions import Scope
 from core.payments import queries as payments
-from core.subscriptions import lifecycle, plan_change, queries
+from core.subscriptions import lifecycle, plan_change, queries, status
 from core.subscriptions.models import Subscription, SubscriptionStatus
 
 TAG = "Subscriptions"
+AfterTrial = Literal["convert", "cancel", "pause"]
 WHEN = "`now`, `period_end`, a day of the billing time zone, or a time with its offset."
 When = Annotated[
     str,
@@ -41,8 +42,18 @@ class SubscriptionIn(Input):
     billing_anchor: Annotated[
         Literal["anniversary", "calendar"], Meta(description="Whether periods begin on the day of the start or on calendar boundaries.")
     ] = "anniversary"
+    billing_day: (
+        Annotated[
+            int,
+            Meta(
+                ge=1, le=31, description="Day of the month on which periods begin, in place of `billing_anchor`; the first one is a part."
+            ),
+        ]
+        | None
+    ) = None
     quantity: Annotated[Exact, Meta(description="Seats.")] = field(default_factory=lambda: Exact("1"))
     trial_period_days: Annotated[int, Meta(ge=0, le=730, description="Overrides the plan's.")] | None = None
+    trial_end_without_method: Annotated[AfterTrial, Meta(description="Overrides the plan's.")] | None = None
     payment_method_id: uuid.UUID | None = None
     external_id: Text | None = None
     metadata: Metadata = field(default_factory=dict)
@@ -53,13 +64,6 @@ class SubscriptionList(Listing):
 
     organization_id: Reference | None = None
     status: Literal["trialing", "active", "past_due", "paused", "suspended", "canceled"] | None = None
-
-
-class Cancellation(Input):
-    """When and why it ends."""
-
-    when: When = "period_end"
-    reason: Annotated[str, Meta(max_length=500, pattern=FREE_PATTERN)] | None = None
 
 
 class Sold(Output):
@@ -93,14 +97,19 @@ class SubscriptionOut(Output):
     status: str
     currency: str
     billing_anchor: str
+    billing_day: int | None
     started_at: datetime
     trial_end: datetime | None
+    trial_end_without_method: str
     current_period_start: datetime | None
     current_period_end: datetime | None
     next_bill_at: datetime | None
     cancel_at_period_end: bool
     canceled_at: datetime | None
     ends_at: datetime | None
+    suspended_at: datetime | None
+    suspension_cause: str | None
+    possible_acts: Annotated[list[str], Meta(description="What the status allows now.")]
     scheduled_change: Scheduled | None
     payment_method_id: uuid.UUID | None
     metadata: Metadata
@@ -124,6 +133,8 @@ def start_subscription(call: Call, body: SubscriptionIn) -> SubscriptionOut:
         actor=call.actor,
         start_at=body.start_at,
         anchor=body.billing_anchor,
+        billing_day=body.billing_day,
+        trial_end_without_method=body.trial_end_without_method,
         quantity=body.quantity,
         trial_period_days=body.trial_period_days,
         payment_method_id=body.payment_method_id,
@@ -153,39 +164,6 @@ def get_subscription(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
     return subscription_out(subscription, call.now(organization))
 
 
-@endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/cancellation", scope=Scope.BILLING_WRITE, tag=TAG)
-def cancel_subscription(call: Call, subscription_id: uuid.UUID, body: Cancellation) -> SubscriptionOut:
-    """Cancel a subscription. Unused time billed in advance is credited as the plan's credit policy says."""
-    organization, subscription = load(call, subscription_id)
-    at = call.now(organization)
-    when = body.when if body.when in ("now", "period_end") else instant(body.when, organization, "/when")
-    return subscription_out(lifecycle.cancel(call.session, subscription, at=at, actor=call.actor, when=when, reason=body.reason), at)
-
-
-@endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/cancellation", scope=Scope.BILLING_WRITE, tag=TAG)
-def undo_cancellation(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
-    """Take a planned cancellation back."""
-    organization, subscription = load(call, subscription_id)
-    at = call.now(organization)
-    return subscription_out(lifecycle.undo_cancel(call.session, subscription, at=at, actor=call.actor), at)
-
-
-@endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
-def pause_subscription(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
-    """Pause a subscription: from now on nothing is owed."""
-    organization, subscription = load(call, subscription_id)
-    at = call.now(organization)
-    return subscription_out(lifecycle.pause(call.session, subscription, at=at, actor=call.actor), at)
-
-
-@endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
-def resume_subscription(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
-    """Resume a paused subscription with the same plan, quantity and periods."""
-    organization, subscription = load(call, subscription_id)
-    at = call.now(organization)
-    return subscription_out(lifecycle.resume(call.session, subscription, at=at, actor=call.actor), at)
-
-
 def load(call: Call, subscription_id: uuid.UUID) -> tuple[Organization, Subscription]:
     """The subscription and its organization, if the key may see them."""
     organization = call.owning_organization("subscriptions", subscription_id)
@@ -208,14 +186,19 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         status=row.status,
         currency=row.currency,
         billing_anchor=row.anchor_mode,
+        billing_day=row.billing_day,
         started_at=row.started_at,
         trial_end=row.trial_end,
+        trial_end_without_method=row.trial_end_without_method,
         current_period_start=row.current_period_start,
         current_period_end=row.current_period_end,
         next_bill_at=row.next_bill_at,
         cancel_at_period_end=row.cancel_at_period_end,
         canceled_at=row.canceled_at,
         ends_at=row.ends_at,
+        suspended_at=row.suspended_at,
+        suspension_cause=row.suspension_cause,
+        possible_acts=[act.value for act in status.possible(row, at)],
         scheduled_change=None
         if change is None
         else Scheduled(

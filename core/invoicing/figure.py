@@ -27,7 +27,9 @@ from core.invoicing.statements import Labels, Line, Reader, Tax
 from core.money import format_decimal
 from core.pricing.tax import totals
 from core.pricing.terms import Term
+from core.subscriptions import proposal
 from core.subscriptions.models import Subscription
+from core.subscriptions.status import Act
 
 Lines = list[dict[str, Any]]
 
@@ -70,6 +72,11 @@ def of_terms(
     tax = {"name": assessment.name, "rate_percent": str(assessment.rate_percent), "note": assessment.note}
     groups = [{**tax, "taxable_minor": group.net, "tax_minor": group.tax} for group in sums.groups]
     return Figure(kept, groups, sums.net, sums.tax, sums.total)
+
+
+def of_act(session: Session, subscription: Subscription, act: Act, *, at: datetime) -> Figure:
+    """What billing would make of one of `proposal.MOVING` acts, done now."""
+    return of_terms(session, subscription, proposal.proposed(subscription, act, at=at), as_of=at, at=at)
 
 
 def statement(found: Lines, taxed: Lines, organization: Organization, currency: str, *, title: str, total: str) -> Statement:
