@@ -90,9 +90,12 @@ def advance(session: Session, subscriptions: Iterable[Subscription], *, as_of: d
 
 
 def show(subscription: Subscription, spans: tuple[Span, ...], *, as_of: datetime) -> None:
-    """Set the snapshot columns from the timeline: plan, trial end, current period."""
+    """Set the snapshot columns from the timeline: plan, trial end, current period; where nothing runs, the plan that ran last."""
     running = next((span for span in spans if span.contains(as_of)), None)
     if running is None:
+        began = [span for span in spans if span.start <= as_of] or list(spans[:1])
+        if began:
+            subscription.plan = began[-1].version.plan
         return
     subscription.plan = running.version.plan
     cycle = current_cycle(timeline.terms([running]), as_of=as_of)
