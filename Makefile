@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 VALUEVERSE := $(PY) -m ops.cli
 
-.PHONY: help run setup setup-test test lint verify trace golden bench requirements
+.PHONY: help run setup setup-test test lint verify trace golden simulate bench requirements
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ trace: setup ## Bill a usage trace from first event to paid invoice: make trace 
 
 golden: setup ## Run case files through the pure kernel: make golden CASES=DIR
 	@$(VALUEVERSE) golden "$(CASES)"
+
+simulate: setup-test ## Live random lives against a naive model: make simulate [SEEDS=300] [FROM=0] [WORLD=kernel|product]
+	@$(VALUEVERSE) simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(if $(WORLD),--world $(WORLD))
 
 bench: setup ## Measure everything; JSON lines. make bench-NAME measures one
 	@$(VALUEVERSE) bench
