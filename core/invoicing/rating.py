@@ -7,7 +7,7 @@ the instant they ask about.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from core.invoicing.billed import UNBILLED, BilledKeys
 from core.invoicing.measuring import Asked, Reading
 from core.invoicing.models import InvoiceStatus
 from core.metering.reading import Measured, Question, ask
+from core.metering.windows import Window
 from core.pricing.terms import Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
 from core.pricing.usage import Usage
@@ -35,6 +36,10 @@ class Subject:
     currency: str
     terms: tuple[Term, ...]
     as_of: datetime
+
+
+Piece = tuple[Subject, Sequence[Segment]]
+Readings = dict[tuple[uuid.UUID, Span], Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +72,18 @@ def rates(
 ) -> Question[list[Rated]]:
     """`rate`, to be read together with other questions; what was billed is read with the answer."""
     closed = {subject.subscription_id: subject.as_of - timedelta(days=adjustment_days) for subject in subjects}
-    owes = owing(subjects, lambda subject: segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id]))
+    pieces = [(subject, segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id])) for subject in subjects]
+    readings = _readings(pieces)
 
     def answer(measured: Measured) -> list[Rated]:
-        entries = owes.answer(measured)
-        issued = billed.sums(session, closed.keys(), open_at=min(closed.values()), uncounted=uncounted)
+        issued = billed.sums(session, closed.keys(), open_at=_open_at(pieces, closed), uncounted=uncounted)
+        settled = {subscription_id: _settled(issued[subscription_id], at) for subscription_id, at in closed.items()}
         return [
             _rated(subject, entry, issued[subject.subscription_id], closed[subject.subscription_id])
-            for subject, entry in zip(subjects, entries, strict=True)
+            for subject, entry in zip(subjects, _priced(pieces, readings, measured, settled), strict=True)
         ]
 
-    return Question(owes.windows, answer)
+    return Question(_windows(readings), answer)
 
 
 def owe(session: Session, subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) -> list[dict[LineKey, Owed]]:
@@ -89,14 +95,33 @@ def owing(subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) 
     """`owe`, to be read together with other questions."""
     pieces = [(subject, cut(subject)) for subject in subjects]
     readings = _readings(pieces)
+    return Question(_windows(readings), lambda measured: _priced(pieces, readings, measured, {}))
 
-    def answer(measured: Measured) -> list[dict[LineKey, Owed]]:
-        usage: dict[uuid.UUID, dict[Span, Usage]] = {}
-        for (organization_id, span), reading in readings.items():
-            usage.setdefault(organization_id, {})[span] = reading.usage(measured)
-        return [owed(cuts, usage.get(subject.organization_id, {}), subject.currency) for subject, cuts in pieces]
 
-    return Question(frozenset(window for reading in readings.values() for window in reading.windows), answer)
+def _priced(
+    pieces: Sequence[Piece], readings: Readings, measured: Measured, settled: Mapping[uuid.UUID, Mapping[LineKey, int]]
+) -> list[dict[LineKey, Owed]]:
+    usage: dict[uuid.UUID, dict[Span, Usage]] = {}
+    for (organization_id, span), reading in readings.items():
+        usage.setdefault(organization_id, {})[span] = reading.usage(measured)
+    return [
+        owed(cuts, usage.get(subject.organization_id, {}), subject.currency, settled.get(subject.subscription_id, {}))
+        for subject, cuts in pieces
+    ]
+
+
+def _open_at(pieces: Sequence[Piece], closed: Mapping[uuid.UUID, datetime]) -> datetime:
+    """From when on what was billed is read: since the cycles that are open, and those that a commitment still looks back on."""
+    looked_at = (segment.cycle.start for _, cuts in pieces for segment in cuts if segment.rule.kind is Kind.COMMITMENT)
+    return min((*closed.values(), *looked_at))
+
+
+def _settled(issued: BilledKeys, closed: datetime) -> dict[LineKey, int]:
+    return {key: entry.minor for key, entry in issued.items() if entry.cycle_end <= closed}
+
+
+def _windows(readings: Readings) -> frozenset[Window]:
+    return frozenset(window for reading in readings.values() for window in reading.windows)
 
 
 def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, closed: datetime) -> Rated:
@@ -104,9 +129,9 @@ def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, clo
     return Rated(subject, owing, known, due(owing, {key: entry.minor for key, entry in known.items()}))
 
 
-def _readings(pieces: Sequence[tuple[Subject, Sequence[Segment]]]) -> dict[tuple[uuid.UUID, Span], Reading]:
+def _readings(pieces: Sequence[Piece]) -> Readings:
     """What the usage segments read, by organization and by the name the kernel keeps usage under."""
-    wanted: dict[tuple[uuid.UUID, Span], Reading] = {}
+    wanted: Readings = {}
     for subject, cuts in pieces:
         timezones = {term.id: term.anchor.timezone for term in subject.terms}
         for segment in cuts:

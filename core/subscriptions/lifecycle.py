@@ -43,12 +43,14 @@ def start(
     metadata: Mapping[str, object] | None = None,
     billing_day: int | None = None,
     trial_end_without_method: str | None = None,
+    quantities: Mapping[str, Decimal | str | int] | None = None,
 ) -> Subscription:
     """Subscribe the organization to `plan` (the code or id of a plan, or the id of a version) from the local day of `start_at`.
 
     `trial_period_days` and `trial_end_without_method` override the plan's; `billing_day` (1 to 31) is the day of the month on which
-    periods begin, in place of `anchor`. Invalid with pointers for wrong input, NotFound for an unknown organization, Conflict when
-    the account is closed or another subscription already bills the plan or one of its metrics. The caller checks `payment_method_id`.
+    periods begin, in place of `anchor`; `quantities` are the licensed quantities with names of their own. Invalid with pointers for
+    wrong input, NotFound for an unknown organization, Conflict when the account is closed or another subscription already bills the
+    plan or one of its metrics. The caller checks `payment_method_id`.
     """
     organization = opening.buyer(session, organization_id)
     version = opening.offered(session, plan, organization)
@@ -58,6 +60,7 @@ def start(
         anchor=anchor,
         trial_days=days,
         quantity=quantity,
+        quantities=quantities,
         metadata=metadata,
         external_id=external_id,
         begins=begins,
@@ -74,13 +77,14 @@ def start(
         quantity=wish.quantity,
         trial_days=wish.trial_days,
         not_before=opening.ended_before(session, organization_id, version, begins),
+        quantities=wish.quantities,
     )
     subscription = opening.row(organization_id, version, wish, planned)
-    subscription.payment_method_id = payment_method_id
+    subscription.payment_method_id, subscription.currency = payment_method_id, organization.currency
     session.add(subscription)
     timeline.store(session, subscription, planned)
     show(subscription, timeline.spans(subscription), as_of=max(at, planned[0].start))
-    sold = {"code": version.plan.code, "version": version.version, "quantity": wish.quantity}
+    sold = {"code": version.plan.code, "version": version.version, "quantity": wish.quantity, **_named(wish.quantities)}
     audit.record(session, actor, "subscription.started", subscription, at=at, start=begins, plan=sold)
     jobs.enqueue(session, "bill_subscription", subscription.id)
     return subscription
@@ -227,3 +231,7 @@ def _settle(session: Session, subscription: Subscription, *, changed_at: datetim
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=changed_at, at=at)
     jobs.enqueue(session, "bill_subscription", subscription.id)
+
+
+def _named(quantities: Mapping[str, Decimal]) -> dict[str, dict[str, Decimal]]:
+    return {"quantities": dict(quantities)} if quantities else {}

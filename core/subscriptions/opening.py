@@ -16,7 +16,7 @@ from core import config
 from core.catalog import queries as catalog
 from core.catalog.models import AfterTrial, PlanVersion
 from core.catalog.plan_document import TRIAL_DAYS_MAX
-from core.catalog.reader import Reader
+from core.catalog.reader import Reader, did_you_mean
 from core.db import new_id
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization, OrganizationStatus
@@ -37,6 +37,7 @@ class Wish:
     mode: AnchorMode
     trial_days: int
     quantity: Decimal
+    quantities: dict[str, Decimal]
     metadata: dict[str, Any]
     external_id: str | None
     billing_day: int | None
@@ -53,6 +54,7 @@ def checked(
     anchor: str,
     trial_days: int,
     quantity: Decimal | str | int,
+    quantities: Mapping[str, Decimal | str | int] | None,
     metadata: Mapping[str, object] | None,
     external_id: str | None,
     begins: datetime,
@@ -66,7 +68,8 @@ def checked(
     wish = Wish(
         mode=reader.choice("/anchor", anchor, AnchorMode, AnchorMode.ANNIVERSARY),
         trial_days=reader.whole("/trial_period_days", trial_days, least=0, most=TRIAL_DAYS_MAX),
-        quantity=_quantity(reader, quantity),
+        quantity=quantities_read(reader, {"": quantity}, version)[""],
+        quantities=quantities_read(reader, quantities or {}, version),
         metadata=reader.object("/metadata", metadata),
         external_id=reader.text("/external_id", external_id, needed=False) or None,
         billing_day=_billing_day(reader, billing_day, version),
@@ -117,7 +120,7 @@ def offered(session: Session, plan: str | uuid.UUID, organization: Organization)
         version = catalog.offered_version(session, plan)
     except NotFound as error:
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", error.message),)) from None
-    if version.plan.currency != organization.currency:
+    if not version.sells_in(organization.currency):
         detail = f"the plan is in {version.plan.currency}, the account in {organization.currency}"
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))
     return version
@@ -141,12 +144,20 @@ def _billing_day(reader: Reader, day: int | None, version: PlanVersion) -> int |
     return reader.whole("/billing_day", day, least=1, most=31)
 
 
-def _quantity(reader: Reader, quantity: Decimal | str | int) -> Decimal:
-    try:
-        return parse_decimal(str(quantity), digits=9, places=6)
-    except ValueError as error:
-        reader.fault("/quantity", str(error))
-        return Decimal(0)
+def quantities_read(reader: Reader, given: Mapping[str, Decimal | str | int], version: PlanVersion) -> dict[str, Decimal]:
+    """Licensed quantities by name, "" being the subscription's own; faults for those the version has no price for."""
+    known = {rule.licensed for rule in version.rules if rule.licensed}
+    found: dict[str, Decimal] = {}
+    for name, quantity in given.items():
+        pointer = f"/quantities/{name}" if name else "/quantity"
+        if name and name not in known:
+            reader.fault(pointer, f'{version.plan.name} has no price for "{name[:100]}"{did_you_mean(name, known)}')
+        try:
+            found[name] = parse_decimal(str(quantity), digits=9, places=6)
+        except ValueError as error:
+            reader.fault(pointer, str(error))
+            found[name] = Decimal(0)
+    return found
 
 
 def ended_before(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -51,10 +53,14 @@ def effective_at(subscription: Subscription, when: str | datetime, *, at: dateti
 
 
 def proposed_terms(
-    subscription: Subscription, to_version: PlanVersion, quantity: Decimal | None, effective_at: datetime
+    subscription: Subscription,
+    to_version: PlanVersion,
+    quantity: Decimal | None,
+    effective_at: datetime,
+    quantities: Mapping[str, Decimal] | None = None,
 ) -> tuple[Term, ...]:
-    """The timeline as it would be with the change; nothing is saved. `quantity` None keeps the present one. Errors as `apply`."""
-    return timeline.terms(_changed(subscription, to_version, quantity, effective_at))
+    """The timeline as it would be with the change; nothing is saved. Quantities not given stay as they are. Errors as `apply`."""
+    return timeline.terms(_changed(subscription, to_version, quantity, quantities, effective_at))
 
 
 def apply(
@@ -65,10 +71,12 @@ def apply(
     at: datetime,
     actor: Actor,
     quantity: Decimal | None = None,
+    quantities: Mapping[str, Decimal] | None = None,
     effective_at: datetime | None = None,
 ) -> Subscription:
-    """Let `to` and `quantity` hold from `effective_at` (default `at`; it may lie behind); a change planned for later is replaced.
+    """Let `to`, `quantity` and the named `quantities` hold from `effective_at` (default `at`; it may lie behind).
 
+    A change planned for later is replaced.
     Invalid when nothing would change, the currency differs or the cycle is closed, Conflict when the subscription was changed after
     `effective_at`, InvalidTransition when its status allows no change.
     """
@@ -80,7 +88,7 @@ def apply(
     before = _running(timeline.spans(subscription), effective)
     if any(effective < span.start <= at for span in timeline.spans(subscription)):
         raise Conflict("The subscription was changed in the meantime.", code="changed_meanwhile")
-    timeline.store(session, subscription, _changed(subscription, to, quantity, effective))
+    timeline.store(session, subscription, _changed(subscription, to, quantity, quantities, effective))
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=None if waits(before.version) else effective, at=at)
@@ -90,8 +98,8 @@ def apply(
         "subscription.plan_changed" if effective <= at else "subscription.plan_change_scheduled",
         subscription,
         at=at,
-        before={"plan": before.version.plan.code, "version": before.version.version, "quantity": before.quantity},
-        after={"plan": to.plan.code, "version": to.version, "quantity": before.quantity if quantity is None else quantity},
+        before=_sold(before),
+        after=_sold(_running(planned, effective)),
         effective_at=effective,
     )
     jobs.enqueue(session, "bill_subscription", subscription.id)
@@ -131,19 +139,28 @@ def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime
     return subscription
 
 
-def _changed(subscription: Subscription, to: PlanVersion, quantity: Decimal | None, effective: datetime) -> tuple[Span, ...]:
+def _sold(span: Span) -> dict[str, Any]:
+    version, named = span.version, {name: held for name, held in span.quantities.items() if held}
+    sold = {"plan": version.plan.code, "version": version.version, "quantity": span.quantity}
+    return {**sold, "quantities": named} if named else sold
+
+
+def _changed(
+    subscription: Subscription, to: PlanVersion, quantity: Decimal | None, quantities: Mapping[str, Decimal] | None, effective: datetime
+) -> tuple[Span, ...]:
     require(subscription, Act.CHANGE_PLAN, effective)
-    if to.plan.currency != subscription.currency:
+    if not to.sells_in(subscription.currency):
         detail = f"the plan is in {to.plan.currency}, the subscription in {subscription.currency}"
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
     spans = timeline.spans(subscription)
     running = _running(spans, effective)
     wanted = running.quantity if quantity is None else quantity
+    held = {**running.quantities, **(quantities or {})}
     planned = timelines.scheduled(spans, effective)
-    if (running.version.id, running.quantity) == (to.id, wanted) and planned is None:
+    if replace(running, version=to, quantity=wanted, quantities=held).sold == running.sold and planned is None:
         detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
         raise Invalid("Nothing would change.", errors=(FieldError("/plan", detail),))
-    return timelines.changed(spans, version=to, quantity=wanted, at=effective, mode=hanging(subscription))
+    return timelines.changed(spans, version=to, quantity=wanted, quantities=quantities, at=effective, mode=hanging(subscription))
 
 
 def _earliest(at: datetime) -> datetime:

@@ -1,0 +1,144 @@
+"""Stories of what a plan says beside its usage prices: seats, included units, commitments, cycles of their own."""
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.audit import SYSTEM
+from core.catalog import publish
+from core.catalog.models import PlanVersion
+from core.subscriptions import plan_change
+from tests.factories import make_metric
+from tests.scenarios.story import Story
+
+INSTANCES = {
+    "licensed": "instances",
+    "model": "graduated",
+    "tiers": [{"up_to": "2", "unit_price": "20"}, {"up_to": None, "unit_price": "15"}],
+}
+
+
+def plan(session: Session, story: Story, code: str = "team", **given: Any) -> PlanVersion:
+    """A monthly plan in euros as the API would publish it."""
+    document = {"name": code.capitalize(), "currency": "EUR", "billing_period": "month", "base_price": "0", **given}
+    return publish.create_version(session, code=code, actor=SYSTEM, at=story.now, **document)
+
+
+def hold(story: Story, version: PlanVersion, **quantities: int) -> None:
+    """Change named quantities this very moment."""
+    wanted = {name: Decimal(quantity) for name, quantity in quantities.items()}
+    plan_change.apply(story.session, story._current(), to=version, quantities=wanted, at=story.now, actor=SYSTEM)
+    story.session.flush()
+
+
+def test_seats_and_instances_go_up_and_down_in_mid_month(session: Session) -> None:
+    story = Story(session)
+    seats = {"licensed": "seats", "model": "per_unit", "unit_price": "10"}
+    team = plan(session, story, base_price="50", prices=[seats, INSTANCES])
+
+    story.until(story.local(6, 1))
+    story.subscribe(team, quantities={"seats": 5, "instances": 3})
+    # 5 seats at 10; instances 2 x 20 + 1 x 15
+    assert story.until(story.local(6, 2)) == [("2026-06-01", "open", {"base": 5000, "seats": 5000, "instances": 5500})]
+
+    story.until(story.local(6, 16))  # half of June
+    hold(story, team, seats=8, instances=1)
+    # seats 50/2 + 80/2 = 65, billed 50; instances 55/2 + 20/2 = 37.50, billed 55
+    assert story.until(story.local(6, 17)) == [("2026-06-16", "paid", {"instances back": -1750, "seats late": 1500})]
+    assert story.until(story.local(7, 2)) == [("2026-07-01", "open", {"base": 5000, "seats": 8000, "instances": 2000})]
+
+    hold(story, team, seats=8, instances=0)  # one of 31 days used: 20/31 = 0.65
+    assert story.until(story.local(7, 3)) == [("2026-07-02", "paid", {"instances back": -1935})]
+    story.cancel("period_end")
+    assert story.until(story.local(9, 1)) == []
+    assert story.total() == 5000 + 5000 + 5500 - 250 + 15000 - 1935
+    story.ends_well()
+
+
+def test_units_are_included_for_each_seat_and_in_a_short_month_only_their_share(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    usage = {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.01", "included": "100", "licensed": "seats"}
+    team = plan(session, story, base_price="30", prices=[{"licensed": "seats", "model": "flat", "flat_price": "0"}, usage])
+
+    story.until(story.local(6, 16))
+    story.subscribe(team, anchor="calendar", quantities={"seats": 4})  # the half of June
+    story.use(calls, story.local(6, 20), 350)  # 4 x 100 x 15/30 = 200 are included
+    told = story.until(story.local(7, 3))
+    assert [amounts for _, _, amounts in told] == [{"base": 1500, "seats": 0}, {"base": 3000, "seats": 0, "calls": 150}]
+
+    story.use(calls, story.local(7, 5), 380)  # of 400
+    assert story.until(story.local(8, 3))[-1][2] == {"base": 3000, "seats": 0, "calls": 0}
+    story.ends_well()
+
+
+def test_a_minimum_is_trued_up_and_late_usage_fills_it_first(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    prices = [
+        {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.01"},
+        {"code": "minimum", "model": "commitment", "amount": "100"},
+    ]
+    story.until(story.local(1, 1))
+    story.subscribe(plan(session, story, base_price="20", prices=prices))
+    assert story.until(story.local(1, 2)) == [("2026-01-01", "open", {"base": 2000})]
+
+    story.use(calls, story.local(1, 10), 3000)  # 30.00; with the base 50.00 of 100.00
+    assert story.until(story.local(2, 2)) == [("2026-02-01", "open", {"base": 2000, "calls": 3000, "minimum": 5000})]
+
+    story.use(calls, story.local(1, 20), 1000)  # arrives late: 10.00 more usage, 10.00 less missing
+    story.use(calls, story.local(2, 10), 9000)  # February needs no true-up
+    told = story.until(story.local(3, 2))
+    assert told == [("2026-03-01", "open", {"base": 2000, "calls late": 1000, "calls": 9000, "minimum back": -1000})]
+    story.ends_well()
+
+
+def test_a_prepaid_commitment_is_drawn_down_month_by_month_and_overage_costs_more(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    prices = [
+        {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.01"},
+        {
+            "code": "prepaid", "model": "commitment", "amount": "1200", "billing_mode": "in_advance", "billing_period": "year",
+            "overage_factor": "1.5", "covers": ["calls"],
+        },
+    ]  # fmt: skip
+    story.until(story.local(1, 1))
+    story.subscribe(plan(session, story, prices=prices))
+    assert story.until(story.local(1, 2)) == [("2026-01-01", "open", {"prepaid": 120000})]
+
+    for month in range(1, 7):  # 150.00 a month: 900.00 by the end of June
+        story.use(calls, story.local(month, 10), 15000)
+    told = story.until(story.local(7, 2))
+    assert [amounts for _, _, amounts in told] == [{"calls": 15000, "prepaid back": -15000}] * 6
+
+    story.use(calls, story.local(7, 10), 50000)  # 500.00: 300.00 are left of the commitment, 200.00 cost 1.5 times as much
+    assert story.until(story.local(8, 2))[0][2] == {"calls": 50000, "prepaid back": -20000}
+    assert story.total() == 120000 + 20000 * 3 // 2
+    story.cancel("now")
+    story.until(story.local(9, 20))
+    story.ends_well()
+
+
+def test_a_yearly_plan_bills_its_usage_every_month(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    usage = {
+        "metric": calls.code,
+        "code": "calls",
+        "model": "per_unit",
+        "unit_price": "0.02",
+        "included": "1000",
+        "billing_period": "month",
+    }
+    yearly = plan(session, story, "yearly", billing_period="year", base_price="1200", prices=[usage])
+
+    story.until(story.local(1, 31))
+    story.subscribe(yearly)
+    assert story.until(story.local(2, 1)) == [("2026-01-31", "open", {"base": 120000})]
+    story.use(calls, story.local(2, 10), 1500)  # from 31 January to 28 February: 500 over the included
+    assert story.until(story.local(3, 1)) == [("2026-02-28", "open", {"calls": 1000})]
+    story.use(calls, story.local(3, 10), 900)
+    assert story.until(story.local(4, 1)) == [("2026-03-31", "paid", {"calls": 0})]
+    story.cancel("now")
+    told = story.until(story.local(5, 30))
+    # 60 of 365 days are used: 1,200 x 305/365 = 1,002.7397
+    assert told == [("2026-04-01", "paid", {"base back": -100274, "calls": 0})]
+    story.ends_well()
