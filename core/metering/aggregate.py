@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -20,7 +20,7 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from core.metering import backfill, counting, limits, partitions, rollups
+from core.metering import backfill, counting, daily, limits, partitions, rollups
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, connect, event_type
@@ -36,6 +36,8 @@ BATCHES_MIN = 32
 BATCHES_MAX = 20_000
 DEDUP_MARGIN_DAYS = 7
 UPKEEP_SECONDS = 600.0
+DAYS_HOURLY = 2
+DAYS_ADDED_UP_MAX = 100
 CLAIM = """WITH claimed AS (
     DELETE FROM usage_pending WHERE batch_id = ANY(ARRAY(
       SELECT batch_id FROM usage_pending ORDER BY batch_id LIMIT %s FOR UPDATE SKIP LOCKED))
@@ -92,6 +94,7 @@ class Aggregator:
         self._alone = 0
         self._behind = False
         self._new: list[tuple[Meter, int]] = []
+        self._step = backfill.STEP_MAX
         self._upkeep_at = 0.0
         self._loaded = False
         self.progress = Progress()
@@ -204,14 +207,14 @@ class Aggregator:
         return int(row[0])
 
     def _types(self, line: Connection[Any]) -> Mapping[int, EventType]:
-        """What is counted now, by event number; metrics nobody has taken up yet are remembered for `_take_up`."""
+        """What is counted now, by event number; metrics whose past is not counted yet are remembered for `_take_up`."""
         meters: dict[int, list[Meter]] = {}
         self._new = []
         rows: Iterable[Any] = line.cursor(row_factory=namedtuple_row).execute(METERS, prepare=True)
         for row in rows:
             if row.counted_at is None:
                 self._new.append((meter(row), row.event_number))
-            else:
+            if row.counted_at is not None or row.counted_through is not None:
                 meters.setdefault(row.event_number, []).append(meter(row))
         return {number: event_type(group[0].event_name, number, tuple(group)) for number, group in meters.items()}
 
@@ -240,13 +243,17 @@ class Aggregator:
         done.lag_seconds = (micros(self._now()) - batches[0].received_at) / 1e6
 
     def _take_up(self, line: Connection[Any]) -> None:
-        """Count the past of metrics that are new, while nothing else is being written."""
+        """Count a step of the past of each new metric, while nothing else is being written."""
         for new, event_number in self._new:
+            began = time.monotonic()
             with line.transaction():
                 self._fence(line)
-                events = backfill.count_past(line, new, event_number)
-                line.execute("UPDATE metrics SET counted_at = %s WHERE id = %s", (self._now(), new.id))
-            log.info("metric is counted from now on", metric=new.code, past_events=events)
+                done = backfill.step(line, new, event_number, self._step)
+                counted_at = self._now() if done.through is None else None
+                line.execute("UPDATE metrics SET counted_at = %s, counted_through = %s WHERE id = %s", (counted_at, done.through, new.id))
+            self._step = backfill.next_length(self._step, time.monotonic() - began)
+            if counted_at is not None:
+                log.info("metric is counted from now on", metric=new.code)
 
     def _keep_house(self, line: Connection[Any]) -> None:
         """Make partitions ahead and forget expired keys, now and then, while nothing else is being written."""
@@ -255,9 +262,19 @@ class Aggregator:
         self._upkeep_at = time.monotonic() + UPKEEP_SECONDS
         today, dedup_days = self._now().date(), self._window_days + DEDUP_MARGIN_DAYS
         made = partitions.keep_house(line, today, dedup_days=dedup_days)
+        self._add_up_days(line, today)
         self._store.forget(today - timedelta(days=dedup_days))
         if made:
             log.info("partitions were made", names=made)
+
+    def _add_up_days(self, line: Connection[Any], today: date) -> None:
+        """Add up days that hardly anything comes late for, one a transaction."""
+        until = datetime.combine(today - timedelta(days=DAYS_HOURLY), datetime.min.time(), UTC)
+        for _ in range(DAYS_ADDED_UP_MAX):
+            with line.transaction():
+                self._fence(line)
+                if not daily.add_up(line, until=until):
+                    return
 
 
 def keep_counting(make: Callable[[], Aggregator], stopped: threading.Event, *, retry_seconds: float = 0.5) -> None:

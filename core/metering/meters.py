@@ -226,7 +226,9 @@ def value_hash(value: object) -> bytes:
 
 
 def read(meter: Meter, event: Event) -> Usage | None:
-    """What the metric reads from one event; None when the event does not feed it. Raises UnreadableProperty."""
+    """What the metric reads from one event; None when the event does not feed it, or not yet. Raises UnreadableProperty."""
+    if meter.counted_through is not None and event.timestamp >= meter.counted_through:
+        return None
     if not feeds(meter, event.properties):
         return None
     quantity = value_of(meter, event.quantity, event.properties)

@@ -8,9 +8,10 @@ from typing import Any
 
 from psycopg import Connection
 
-from core.metering import pgcopy
+from core.metering import daily, pgcopy
 from core.metering.counting import Bucket, Counted, Fate, Sums
-from core.metering.instants import instant
+from core.metering.instants import instant, micros
+from core.metering.merging import LATER, NEWER, QUANTITY, WIDER
 from core.metering.meters import Usage
 from core.metering.models import Aggregation
 
@@ -24,23 +25,9 @@ TEMPORARY = """CREATE TEMPORARY TABLE IF NOT EXISTS flush_sums (organization_num
   CREATE TEMPORARY TABLE IF NOT EXISTS flush_tallies (LIKE usage_rollups, aggregation text) ON COMMIT DELETE ROWS;
   CREATE TEMPORARY TABLE IF NOT EXISTS flush_values (LIKE usage_unique_values) ON COMMIT DELETE ROWS;
   CREATE TEMPORARY TABLE IF NOT EXISTS flush_counts (LIKE usage_value_counts) ON COMMIT DELETE ROWS"""
-WIDER = "first_at = least(r.first_at, excluded.first_at), last_at = greatest(r.last_at, excluded.last_at)"
 ADD = f"""INSERT INTO usage_rollups AS r ({CHANGE_COLUMNS})
   SELECT organization_number, metric_number, hour, '', events, quantity, first_at, last_at, 0, 0 FROM flush_sums
   ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = r.quantity + excluded.quantity, {WIDER}"""  # noqa: S608
-NEWER = "(excluded.last_at, excluded.last_batch, excluded.last_position) > (r.last_at, r.last_batch, r.last_position)"
-LATER = ", ".join(f"{name} = CASE WHEN {NEWER} THEN excluded.{name} ELSE r.{name} END" for name in ("last_batch", "last_position"))
-QUANTITY = {
-    Aggregation.COUNT: "r.quantity + excluded.quantity",
-    Aggregation.SUM: "r.quantity + excluded.quantity",
-    Aggregation.AVG: "r.quantity + excluded.quantity",
-    Aggregation.WEIGHTED_SUM: "r.quantity + excluded.quantity",
-    Aggregation.PERCENTILE: "r.quantity + excluded.quantity",
-    Aggregation.MAX: "greatest(r.quantity, excluded.quantity)",
-    Aggregation.MIN: "least(r.quantity, excluded.quantity)",
-    Aggregation.LATEST: f"CASE WHEN {NEWER} THEN excluded.quantity ELSE r.quantity END",
-    Aggregation.UNIQUE_COUNT: "r.quantity + excluded.quantity",
-}
 MERGE = f"""INSERT INTO usage_rollups AS r ({TALLY_COLUMNS}) SELECT {TALLY_COLUMNS} FROM flush_tallies WHERE aggregation = %s
   ON CONFLICT ({BUCKET}) DO UPDATE SET events = r.events + excluded.events, quantity = {{quantity}}, moment = r.moment + excluded.moment,
     {LATER}, {WIDER}"""  # noqa: S608
@@ -90,6 +77,11 @@ def write_changes(connection: Connection[Any], sums: Sums | None, tallies: Mappi
         connection.execute(ADD)
     if tallies:
         _write_tallies(connection, tallies)
+    since = daily.through(connection)
+    late_sums = sums is not None and int(sums.hours.min()) < micros(since)
+    late = [aggregation for aggregation, buckets in tallies.items() if any(bucket.hour < micros(since) for bucket in buckets)]
+    if late_sums or late:
+        daily.add_late(connection, late, since, sums=late_sums)
 
 
 def _sums_stream(sums: Sums) -> bytes:
