@@ -18,6 +18,7 @@ PAGES = (
     "subscriptions",
     "plan_changes",
     "catalog",
+    "metrics",
     "runs",
     "invoices",
     "payments",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from flask import make_response, request
+from flask import current_app, make_response, request
 from werkzeug.wrappers import Response
 
 from admin import blueprint
@@ -93,6 +93,21 @@ def rejected_events() -> Response:
         fixes=FIXES,
         fix=FIX,
         announce=f"{len(groups)} groups",
+    )
+
+
+@blueprint.get("/events/unclaimed")
+@requires("events.view")
+def unclaimed_events() -> Response:
+    """Event names that no metric reads, with their accounts and a way to a metric."""
+    names = watch.unclaimed(db.session())
+    return page(
+        "admin/events/unclaimed.html",
+        current="events",
+        names=names,
+        accounts=_names(one.organization_id for one in names),
+        counted_max=watch.EVENTS_COUNTED_MAX,
+        lenient=current_app.config["SETTINGS"].usage_unknown_events == "lenient",
     )
 
 

@@ -50,6 +50,7 @@ PAGES = (
     "/payments",
     "/events",
     "/events/rejected",
+    "/events/unclaimed",
     "/mails",
     "/audit",
     "/audit/proof",
@@ -57,6 +58,7 @@ PAGES = (
     "/health/books",
     "/catalog",
     "/catalog/metrics",
+    "/catalog/metrics/new?event=llm.tokens",
     "/catalog/plans/build",
 )
 EDITOR = "/catalog/plans/build/next"
