@@ -8,9 +8,11 @@ from flask import Blueprint
 
 from api import (
     api_keys,
+    entitlements,
     execution,
     inbound_webhooks,
     invoices,
+    limits,
     metrics,
     openapi,
     organizations,
@@ -33,6 +35,8 @@ RESOURCES = (
     invoices,
     payments,
     usage_reads,
+    entitlements,
+    limits,
     api_keys,
     test_clocks,
 )

@@ -65,6 +65,7 @@ CODES: dict[str, str] = {
     "rate_limited": "Too many requests. `Retry-After` says when to come back.",
     "reference_used": "This bank reference was already booked for another payment.",
     "refund_refused": "The provider refused the refund.",
+    "reservation_mismatch": "The key already holds an allowance of another metric or quantity. Use a new key.",
     "revoked_key": "The API key has been revoked.",
     "run_in_progress": "An invoice run is already at work.",
     "setup_not_open": "The provider did not open a page. Try again.",

@@ -21,6 +21,7 @@ SECTIONS = (
     ("invoices", "Invoices", "portal.invoices", "invoice"),
     ("plan", "Plan", "portal.plan", "plan"),
     ("payment", "Payment", "portal.payment_methods", "card"),
+    ("limits", "Limits", "portal.limits_and_alerts", "bell"),
     ("settings", "Settings", "portal.billing_details", "settings"),
 )
 ASK = {

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from core import audit, clock, config, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
+from core.entitlements import reserve, watch
 from core.identity import retention
 from core.invoicing import due, run
 from core.invoicing.models import RunStatus
@@ -31,11 +32,13 @@ from workers import app
 log = logging.getLogger(__name__)
 
 LOCK = 7_710_002
-TICK_SECONDS = 1.0
+TICK_SECONDS = 0.25
 AGAIN_SECONDS = 30.0
 """A job about one thing, rung for and not yet done, is rung for again only after this long."""
 AGAIN_SECONDS_FOR_ALL = 2.0
 """The same for a job that does whatever is due; it has mostly been done by then, and there is more."""
+URGENT_SECONDS = {"evaluate_limits": 0.25}
+"""The same for jobs somebody's money waits for."""
 
 Ring = tuple[str, tuple[str, ...]]
 Find = Callable[[Any], Iterable[Ring]]
@@ -58,12 +61,16 @@ class Bell:
 
     def ring(self, rings: Iterable[Ring], now: float) -> int:
         """Send what has not been sent lately; returns how many were."""
-        self.rung = {entry: at for entry, at in self.rung.items() if now - at < (AGAIN_SECONDS if entry[1] else AGAIN_SECONDS_FOR_ALL)}
+        self.rung = {entry: at for entry, at in self.rung.items() if now - at < _pause(entry)}
         fresh = [entry for entry in rings if entry not in self.rung]
         for name, ids in fresh:
             jobs.send(name, *ids)
             self.rung[name, ids] = now
         return len(fresh)
+
+
+def _pause(entry: Ring) -> float:
+    return URGENT_SECONDS.get(entry[0], AGAIN_SECONDS if entry[1] else AGAIN_SECONDS_FOR_ALL)
 
 
 def billing(session: Any) -> Iterable[Ring]:
@@ -80,6 +87,18 @@ def mail(session: Any) -> Iterable[Ring]:
         yield "dispatch_outbox", ()
     if notifications.mail_is_due(session, now=clock.now()):
         yield "send_notifications", ()
+
+
+def limits(session: Any) -> Iterable[Ring]:
+    """Customers with limits whose usage was just counted."""
+    if watch.touched(session):
+        yield "evaluate_limits", ()
+
+
+def watched(session: Any) -> Iterable[Ring]:
+    """Customers whose plan has limits, and those nobody has looked at for a while."""
+    watch.refresh(session, at=clock.now())
+    return ()
 
 
 def money(session: Any) -> Iterable[Ring]:
@@ -119,16 +138,19 @@ def upkeep(session: Any) -> Iterable[Ring]:
 def expiry(session: Any) -> Iterable[Ring]:
     """Delete what has been kept long enough: sign-ins, guesses, answers under idempotency keys."""
     retention.purge(session, at=clock.now())
+    reserve.forget(session, at=clock.now())
     return ()
 
 
 def sweeps() -> list[Sweep]:
     """Every search and how often it is made."""
     return [
+        Sweep(limits, 0.25),
         Sweep(mail, 1),
         Sweep(billing, 1),
         Sweep(money, 2),
         Sweep(upkeep, 3),
+        Sweep(watched, 10),
         Sweep(documents, 10),
         Sweep(long_work, 10),
         Sweep(expiry, 3600),

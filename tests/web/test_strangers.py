@@ -6,6 +6,7 @@ A route is found by walking the application's own map, so a new one is measured 
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 import pytest
 from flask import Flask
@@ -14,13 +15,16 @@ from sqlalchemy.orm import Session
 from werkzeug.routing import Rule
 
 from core.catalog import publish
+from core.entitlements import limits
+from core.entitlements.models import CapAction
 from core.identity import keys, sessions
 from core.identity.models import OperatorRole, Role
 from core.invoicing import finalize, manual, queries, quote
+from core.metering.models import LimitAction, LimitPeriod, LimitSource
 from core.payments.models import PaymentMethod, SetupAttempt
 from core.subscriptions import lifecycle
 from tests.conftest import Clock
-from tests.factories import make_organization
+from tests.factories import make_metric, make_organization
 from tests.people import SETUP, csrf_of, make_member, make_user, sign_in
 
 OPEN = {"portal.sign_in", "portal.begin_session", "admin.sign_in", "admin.begin_session"}
@@ -129,6 +133,13 @@ def theirs(session: Session, clock: Clock) -> dict[str, object]:
     session.add_all([method, attempt])
     session.flush()
     key, _ = keys.create(session, organization_id=owner.id, name="Server", mode="test", scopes=["usage:write"], actor=SETUP, at=at)
+    cap = limits.set_cap(session, owner.id, amount_minor=100, action=CapAction.NOTIFY, actor=SETUP, at=at, now=at)
+    metric = make_metric(session)
+    limit = limits.set_limit(
+        session, owner.id, metric=metric, value=Decimal(1), period=LimitPeriod.DAILY, action=LimitAction.NOTIFY,
+        source=LimitSource.CUSTOMER,
+        actor=SETUP, at=at, now=at,
+    )  # fmt: skip
     line = queries.invoice(session, owner.id, invoice.id).lines[0]
     return {
         "number": invoice.invoice_number,
@@ -137,6 +148,8 @@ def theirs(session: Session, clock: Clock) -> dict[str, object]:
         "attempt_id": attempt.id,
         "key_id": key.id,
         "quote_id": offer.id,
+        "cap_id": cap.id,
+        "limit_id": limit.id,
     }
 
 
