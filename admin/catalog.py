@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from difflib import unified_diff
 from typing import Any
 
@@ -18,9 +18,11 @@ from core.catalog.models import PlanVersion
 from core.db import db
 from core.errors import BillingError, Invalid
 from core.metering import metrics as metering
-from core.money import parse_decimal, round_half_up
+from core.metering.models import Metric
+from core.money import EXACT, parse_decimal, round_half_up
 from core.periods import Interval
-from core.pricing.price import explain
+from core.pricing.charge import explain_charge
+from core.pricing.models import name_of, reads_one
 from core.subscriptions.queries import counts_by_version
 from web.auth import requires
 from web.forms import field_errors, once
@@ -100,10 +102,14 @@ def save_version() -> Response:
 
 def _publish(document: dict[str, Any]) -> str:
     prices = document.get("prices") or ()
-    plan_document.read_plan(document, [metric.code for metric in metering.page(db.session(), limit=METRICS_MAX)])
+    plan_document.read_plan(document, _metrics())
     values = {"billing_period": "month", "base_price": "0", **document, "prices": prices}
     made = publish.create_version(db.session(), **values, actor=g.actor, at=clock.now())
     return url_for("admin.plan", code=made.plan.code)
+
+
+def _metrics() -> dict[str, Metric]:
+    return {metric.code: metric for metric in metering.page(db.session(), limit=METRICS_MAX)}
 
 
 def _pasted(text: str) -> dict[str, Any]:
@@ -147,16 +153,16 @@ def _editor(draft: Draft, error: BillingError | None = None, *, pasted: str | No
         fields=plan_form.MODEL_FIELDS,
         periods=PERIODS,
         metrics=[("", "None: a recurring fee"), *((metric.code, f"{metric.name} ({metric.code})") for metric in known)],
-        calculation=_calculate(draft, [metric.code for metric in known]),
+        calculation=_calculate(draft, {metric.code: metric for metric in known}),
         json_view=request.values.get("view") == "json" or pasted is not None,
         text=pasted if pasted is not None else plan_form.as_json(draft),
     )
 
 
-def _calculate(draft: Draft, metric_codes: list[str]) -> dict[str, Any]:
+def _calculate(draft: Draft, metrics: dict[str, Metric]) -> dict[str, Any]:
     """What the prices as typed come to for the quantities as typed, by the kernel that bills; or why they cannot be priced yet."""
     try:
-        checked = plan_document.read_plan(plan_form.document(draft), metric_codes)
+        checked = plan_document.read_plan(plan_form.document(draft), metrics)
     except Invalid as error:
         return {"faults": [f"{item.pointer}: {item.detail}" for item in error.errors] or [error.message]}
     rows: list[dict[str, Any]] = []
@@ -165,7 +171,11 @@ def _calculate(draft: Draft, metric_codes: list[str]) -> dict[str, Any]:
             quantity = parse_decimal(typed or "0")
         except ValueError as error:
             return {"faults": [f"Quantity of {price.code}: {error}"]}
-        found = explain(price.model, quantity)
+        if not reads_one(price.model):
+            rows.append({"price": price, "quantity": quantity, "steps": (), "minor": 0, "by": name_of(price.model).replace("_", " ")})
+            continue
+        with localcontext(EXACT):
+            found = explain_charge(price.model, quantity)
         rows.append({"price": price, "quantity": quantity, "steps": found.steps, "minor": round_half_up(found.amount, checked.currency)})
     base = round_half_up(checked.base_price, checked.currency)
     return {"plan": checked, "rows": rows, "base": base, "total": base + sum(row["minor"] for row in rows)}

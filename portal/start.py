@@ -20,9 +20,9 @@ from core.metering import queries as metering
 from core.metering.models import Metric
 from core.metering.queries import UsageEvent
 from core.money import round_half_up, to_decimal
-from core.pricing.price import price
+from core.pricing.models import reads_one
 from core.pricing.terms import Kind
-from core.pricing.timeline import open_segments
+from core.pricing.timeline import open_segments, usage_price
 from portal import blueprint
 from portal.account import billed_metrics, my_subscriptions, timelines_of
 from web.auth import requires
@@ -167,10 +167,19 @@ def _rated(event: UsageEvent) -> dict[str, Any] | None:
                 continue
             asked = (g.organization.id, metric.id, segment.window.start, segment.window.end)
             total = metering.usage_sums(db.session(), [asked])[asked]
-            amount = price(segment.rule.model, total)
-            added = amount - price(segment.rule.model, max(total - event.quantity, Decimal(0)))
+            if not reads_one(segment.rule.model):
+                continue
+            amount, before = (usage_price([segment], used) for used in (total, total - event.quantity))
+            if not isinstance(amount, Decimal) or not isinstance(before, Decimal):
+                continue
             minor = round_half_up(amount, currency)
-            return {"metric": metric, "added": added, "amount": amount, "minor": minor, "exact": amount != to_decimal(minor, currency)}
+            return {
+                "metric": metric,
+                "added": amount - before,
+                "amount": amount,
+                "minor": minor,
+                "exact": amount != to_decimal(minor, currency),
+            }
     return None
 
 

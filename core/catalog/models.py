@@ -139,7 +139,7 @@ class PlanVersion(Base):
 class PricingRule(Base):
     """One price of a plan version: what (usage of a metric, a recurring fee, spend), how (`model` and `rules`), when (`billing_mode`).
 
-    `rules` is the JSON of core.pricing.rules.to_json: the keys of the model, `model` included. The other columns mean what they mean in
+    `rules` is the JSON of core.pricing.models.to_json: the keys of the model, `model` included. The other columns mean what they mean in
     core.pricing.terms.Rule; `interval` and `proration` None: those of the version, `currency` None: that of the plan.
     """
 

@@ -19,12 +19,15 @@ from core.catalog.conditions import (
     spend_model,
 )
 from core.catalog.models import AfterTrial, BillingMode, CreditPolicy, PlanKind
+from core.catalog.price_model import NOTHING, read_model
 from core.catalog.reader import Reader, as_text, did_you_mean
 from core.errors import Invalid
+from core.metering.models import Metric
 from core.money import CURRENCIES
 from core.periods import Interval
+from core.pricing.models import Model, name_of, reads_one
 from core.pricing.proration import Proration
-from core.pricing.rules import Flat, PriceModel, RuleError, parse_model
+from core.pricing.rules import Flat
 from core.pricing.terms import Kind
 
 BASE = "base"
@@ -42,7 +45,7 @@ class Price:
     name: str
     kind: Kind
     metric_code: str | None
-    model: PriceModel
+    model: Model
     billing_mode: BillingMode
     conditions: Conditions = PLAIN
     currency: str | None = None
@@ -78,13 +81,13 @@ class Plan:
 class _Frame:
     """What the prices of a document are read against."""
 
-    metric_codes: Collection[str]
+    metrics: Mapping[str, Metric]
     default_mode: BillingMode
     cycle: tuple[Interval, int]
 
 
-def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> Plan:
-    """The checked plan; Invalid with a pointer to every fault. `metric_codes` are the metrics prices may read."""
+def read_plan(document: Mapping[str, object], metrics: Mapping[str, Metric]) -> Plan:
+    """The checked plan; Invalid with a pointer to every fault. `metrics`, by code, are those prices may read."""
     reader = Reader()
     currency = document.get("currency")
     if not isinstance(currency, str) or currency not in CURRENCIES:
@@ -93,7 +96,7 @@ def read_plan(document: Mapping[str, object], metric_codes: Collection[str]) -> 
     default_mode = reader.choice("/billing_mode", document.get("billing_mode"), BillingMode, BillingMode.IN_ADVANCE)
     period = billing_period(reader, "/billing_period", document.get("billing_period"))
     count = reader.whole("/interval_count", document.get("interval_count", 1), least=1, most=INTERVAL_COUNT_MAX)
-    frame = _Frame(metric_codes, default_mode, (period, count))
+    frame = _Frame(metrics, default_mode, (period, count))
     plan = Plan(
         code=reader.code("/code", document.get("code")),
         name=reader.text("/name", document.get("name")),
@@ -195,8 +198,8 @@ def _check_covers(reader: Reader, pointer: str, prices: Sequence[Price], known: 
 
 def _price(reader: Reader, pointer: str, item: Mapping[str, object], frame: _Frame) -> Price:
     metric = item.get("metric")
-    if metric is not None and (not isinstance(metric, str) or metric not in frame.metric_codes):
-        reader.fault(f"{pointer}/metric", f'there is no metric "{str(metric)[:100]}"{did_you_mean(str(metric), frame.metric_codes)}')
+    if metric is not None and (not isinstance(metric, str) or metric not in frame.metrics):
+        reader.fault(f"{pointer}/metric", f'there is no metric "{str(metric)[:100]}"{did_you_mean(str(metric), frame.metrics)}')
         metric = None
     kind = _kind(reader, pointer, item)
     settled_later = kind in (Kind.USAGE, Kind.COMMITMENT)
@@ -214,7 +217,7 @@ def _price(reader: Reader, pointer: str, item: Mapping[str, object], frame: _Fra
         name=reader.text(f"{pointer}/name", item["name"]) if item.get("name") is not None else "",
         kind=kind,
         metric_code=str(metric) if metric is not None else None,
-        model=_model(reader, pointer, item),
+        model=_model(reader, pointer, item, frame),
         billing_mode=mode,
         conditions=read_conditions(reader, pointer, item, kind, frame.cycle),
     )
@@ -227,10 +230,14 @@ def _kind(reader: Reader, pointer: str, item: Mapping[str, object]) -> Kind:
     return on_spend or (Kind.USAGE if item.get("metric") is not None else Kind.RECURRING)
 
 
-def _model(reader: Reader, pointer: str, item: Mapping[str, object]) -> PriceModel:
+def _model(reader: Reader, pointer: str, item: Mapping[str, object], frame: _Frame) -> Model:
     written = {key: as_text(value) for key, value in item.items() if key not in PRICE_KEYS}
-    try:
-        return parse_model(spend_model(reader, pointer, written) if item.get("model") in SPEND_MODELS else written)
-    except RuleError as error:
-        reader.fault(pointer + error.pointer, error.detail)
-        return parse_model({"model": "flat", "flat_price": "0"})
+    if item.get("model") in SPEND_MODELS:
+        written = spend_model(reader, pointer, written)
+    named = item.get("metric")
+    if named is not None and named not in frame.metrics:
+        return NOTHING
+    model = read_model(reader, pointer, written, frame.metrics[str(named)] if named is not None else None, frame.metrics)
+    if item.get("included") is not None and not reads_one(model):
+        reader.fault(f"{pointer}/included", f"is for prices of one quantity, which {name_of(model)} is not")
+    return model

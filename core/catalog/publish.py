@@ -17,7 +17,8 @@ from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan, Vers
 from core.catalog.plan_document import BASE, Plan, Price, read_plan
 from core.errors import FieldError, Invalid
 from core.metering.models import Metric
-from core.pricing.rules import Flat, name_of, to_json
+from core.pricing.models import name_of, to_json
+from core.pricing.rules import Flat
 from core.pricing.terms import Kind
 
 
@@ -62,7 +63,7 @@ def create_version(
         "metadata": metadata, "is_public": is_public, "kind": kind, "duration_cycles": duration_cycles, "currencies": currencies,
         "trial_end_without_method": trial_end_without_method,
     }  # fmt: skip
-    checked = read_plan(document, metrics.keys())
+    checked = read_plan(document, metrics)
     plan = _plan(session, checked)
     number = 1 + (session.scalar(select(func.max(PlanVersion.version)).where(PlanVersion.plan_id == plan.id)) or 0)
     session.execute(

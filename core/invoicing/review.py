@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from enum import StrEnum
 from typing import Any
 
@@ -18,8 +18,9 @@ from core.audit import Actor
 from core.errors import Conflict, NotFound
 from core.invoicing import wording
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus, LineKind
-from core.money import exponent, round_half_up
-from core.pricing.price import price
+from core.money import EXACT, exponent, round_half_up
+from core.pricing.charge import charge
+from core.pricing.models import reads_one
 
 CHANGE_RATIO_MAX = Decimal("0.30")
 CHANGE_MAJOR_MAX = Decimal(50)
@@ -170,7 +171,10 @@ def _charges(lines: Sequence[InvoiceLine]) -> dict[str, InvoiceLine]:
 
 def _at_price_of(line: InvoiceLine, quantity: Decimal) -> int:
     model = wording.model(line.detail)
-    return line.amount_minor if model is None else round_half_up(price(model, max(quantity, Decimal(0))), line.detail["currency"])
+    if model is None or not reads_one(model):
+        return line.amount_minor
+    with localcontext(EXACT):
+        return round_half_up(charge(model, max(quantity, Decimal(0))), line.detail["currency"])
 
 
 def _row(row: Any) -> ReviewRow:

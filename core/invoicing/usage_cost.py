@@ -10,27 +10,24 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
 
 from sqlalchemy.orm import Session
 
 from core.invoicing import billed, wording
 from core.invoicing.models import InvoiceLine
 from core.invoicing.rating import Subject, owing
-from core.metering import queries as metering
-from core.metering.models import Aggregation, Metric
-from core.metering.reading import Measured, Question, ask, quantity
-from core.metering.summary import Bucket, MetricSummary, cut, metrics_named, summarized, summary
-from core.metering.sums import Window
-from core.money import EXACT, allocate, round_half_up
+from core.invoicing.rises import Cuts, cut_lines, rises
+from core.metering.models import Metric
+from core.metering.reading import Measured, Question, ask
+from core.metering.summary import Bucket, MetricSummary, cut, metrics_named, summarized
+from core.money import allocate
 from core.periods import Period
-from core.pricing.price import price
+from core.pricing.models import Model
 from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
 from core.pricing.timeline import current_cycle, open_segments, segments
 
-ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 INSTANT = timedelta(microseconds=1)
 
 
@@ -108,20 +105,17 @@ def usage_by_bucket(
     summed = summarized(metrics, organization_id, start=start, end=end, timezone=timezone, granularity=granularity, group_by=group_by)
     buckets = frozenset(cut(start, end, granularity, timezone))
     edges = sorted({start, end, *(since for since, _ in buckets)})
-    lines = {metric.id: _lines(timelines, str(metric.id), start, end) for metric in metrics}
-    cuts = {metric.id: _cuts(metric, lines[metric.id], edges, end) for metric in metrics}
+    cuts = {
+        metric.id: cut_lines(
+            metric, _lines(timelines, str(metric.id), start, end), edges, end, organization_id=organization_id, timezone=timezone
+        )
+        for metric in metrics
+    }
     # What the buckets have read is not asked again, unless they do not add up.
-    rest = {metric_id: cuts[metric_id].asked - (buckets if cuts[metric_id].additive else frozenset()) for metric_id in cuts}
-    windows = {Window(organization_id, metric_id, *span) for metric_id, spans in rest.items() for span in spans}
+    windows = frozenset(window for found in cuts.values() for window in found.windows(buckets))
 
     def answer(measured: Measured) -> list[UsageCost]:
-        costs = []
-        for one in summed.answer(measured):
-            metric_id = one.metric.id
-            known = {(bucket.start, bucket.end): bucket.quantity for bucket in one.buckets}
-            known |= {span: quantity(measured, Window(organization_id, metric_id, *span)) for span in rest[metric_id]}
-            costs.append(_usage_cost(one, lines[metric_id], cuts[metric_id], known, edges, start=start, currency=currency))
-        return costs
+        return [_usage_cost(one, cuts[one.metric.id], measured, start=start, currency=currency) for one in summed.answer(measured)]
 
     return Question(summed.windows | windows, answer)
 
@@ -162,23 +156,32 @@ def line_days(session: Session, line: InvoiceLine, *, timezone: str, currency: s
     model = wording.model(line.detail)
     if line.metric_id is None or line.cycle_start is None or model is None or not line.detail.get("parts"):
         return None
-    key = LineKey(str(line.pricing_rule_id), line.cycle_start)
-    spans = [Period(*map(datetime.fromisoformat, window)) for part in line.detail["parts"] for window in part["windows"]]
-    rule = Rule(key.rule_id, line.code, Kind.USAGE, Timing.IN_ARREARS, model, str(line.metric_id))
-    cycle = Period(line.cycle_start, line.cycle_end or spans[-1].end)
-    cuts = [Segment(key, rule, "", cycle, span, Fraction(1), Decimal(1), credit_unused=True) for span in spans]
-    start, end = spans[0].start, spans[-1].end
+    key, cuts = _billed_line(line, model)
+    start, end = cuts[0].window.start, cuts[-1].window.end
     metric = session.get_one(Metric, line.metric_id)
-    found = summary(
-        session, line.organization_id, start=start, end=end, timezone=timezone, granularity=granularity, metric_codes=[metric.code]
-    )[0]
-    edges = sorted({start, end, *(bucket.start for bucket in found.buckets)})
-    cut = _cuts(metric, {key: cuts}, edges, end)
-    owner = line.organization_id
-    usage = metering.usage_sums(session, [(owner, metric.id, *span) for span in cut.asked])
-    rises = _rises({key: cuts}, cut, {(a, b): usage[owner, metric.id, a, b] for a, b in cut.asked}, edges, currency)
-    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
-    return UsageCost(metric, currency, found.total, sum(bucket.minor for bucket in buckets), buckets, (key,), True)
+    summed = summarized([metric], line.organization_id, start=start, end=end, timezone=timezone, granularity=granularity)
+    edges = sorted({start, end, *(since for since, _ in cut(start, end, granularity, timezone))})
+    pieces = cut_lines(metric, {key: cuts}, edges, end, organization_id=line.organization_id, timezone=timezone)
+
+    def answer(measured: Measured) -> UsageCost:
+        return _usage_cost(summed.answer(measured)[0], pieces, measured, start=start, currency=currency)
+
+    return ask(session, Question(summed.windows | pieces.windows(), answer))
+
+
+def _billed_line(line: InvoiceLine, model: Model) -> tuple[LineKey, list[Segment]]:
+    """The windows that a line was billed for, as its own derivation tells them."""
+    if line.cycle_start is None:
+        raise ValueError(f"line {line.id} has no cycle")
+    parts = line.detail["parts"]
+    spans = [Period(*map(datetime.fromisoformat, window)) for part in parts for window in part["windows"]]
+    included = sum((Decimal(part.get("included", 0)) for part in parts), Decimal(0))
+    share = sum((Fraction(part.get("share", 1)) for part in parts), Fraction(0))
+    key = LineKey(str(line.pricing_rule_id), line.cycle_start)
+    rule = Rule(key.rule_id, line.code, Kind.USAGE, Timing.IN_ARREARS, model, str(line.metric_id), included=included)
+    cycle = Period(line.cycle_start, line.cycle_end or spans[-1].end)
+    first = Segment(key, rule, "", cycle, spans[0], share, Decimal(1), allowance=Fraction(included))
+    return key, [first, *(first._replace(window=span, fraction=Fraction(0), allowance=Fraction(0)) for span in spans[1:])]
 
 
 def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start: datetime, end: datetime) -> dict[LineKey, list[Segment]]:
@@ -193,75 +196,13 @@ def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start:
     return {key: sorted(line, key=lambda segment: segment.window.start) for key, line in kept.items()}
 
 
-def _usage_cost(
-    found: MetricSummary,
-    lines: Mapping[LineKey, Sequence[Segment]],
-    cuts: _Cuts,
-    usage: Mapping[tuple[datetime, datetime], Decimal],
-    edges: Sequence[datetime],
-    *,
-    start: datetime,
-    currency: str,
-) -> UsageCost:
-    rises = _rises(lines, cuts, usage, edges, currency)
-    buckets = tuple(_cost(bucket, rises[bucket.start]) for bucket in found.buckets)
-    begins = [min(segment.window.start for segment in windows) for windows in lines.values()]
+def _usage_cost(found: MetricSummary, cuts: Cuts, measured: Measured, *, start: datetime, currency: str) -> UsageCost:
+    known = {(bucket.start, bucket.end): bucket.quantity for bucket in found.buckets}
+    rose = rises(cuts, measured, known, found.metric, currency)
+    buckets = tuple(_cost(bucket, rose[bucket.start]) for bucket in found.buckets)
+    begins = [min(segment.window.start for segment in windows) for windows in cuts.lines.values()]
     whole = bool(begins) and min(begins) >= start
-    return UsageCost(found.metric, currency, found.total, sum(b.minor for b in buckets), buckets, tuple(lines), whole)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cuts:
-    """Where each window is cut by the buckets, and the spans asked for: the pieces where they add up, else from the start."""
-
-    additive: bool
-    points: Mapping[Period, Sequence[datetime]]
-    asked: frozenset[tuple[datetime, datetime]]
-
-
-def _cuts(metric: Metric, lines: Mapping[LineKey, Sequence[Segment]], edges: Sequence[datetime], end: datetime) -> _Cuts:
-    windows = [segment.window for line in lines.values() for segment in line if segment.window.start < end]
-    points = {}
-    for window in windows:
-        until = min(window.end, end)
-        points[window] = [window.start, *(edge for edge in edges if window.start < edge < until), until]
-    additive = metric.aggregation in ADDITIVE
-    asked = {(a if additive else cut[0], b) for cut in points.values() for a, b in pairwise(cut)}
-    return _Cuts(additive, points, frozenset(asked))
-
-
-def _rises(
-    lines: Mapping[LineKey, Sequence[Segment]],
-    cut: _Cuts,
-    usage: Mapping[tuple[datetime, datetime], Decimal],
-    edges: Sequence[datetime],
-    currency: str,
-) -> dict[datetime, int]:
-    """By bucket start, how much the lines rose in the bucket, minor units."""
-    rises = dict.fromkeys(edges, 0)
-    for line in lines.values():
-        earlier, before = Decimal(0), _rounded(line[0], Decimal(0), currency)
-        rises[_bucket_of(edges, line[0].window.start)] += before
-        for segment in (found for found in line if found.window in cut.points):
-            points, running = cut.points[segment.window], Decimal(0)
-            for at, until in pairwise(points):
-                running = running + usage[at, until] if cut.additive else usage[points[0], until]
-                after = _rounded(segment, earlier + running, currency)
-                rises[_bucket_of(edges, at)] += after - before
-                before = after
-            earlier += running
-    return rises
-
-
-def _bucket_of(edges: Sequence[datetime], at: datetime) -> datetime:
-    """The bucket that holds `at`; what lies before the range belongs to none and is kept under the instant itself."""
-    inside = [edge for edge in edges if edge <= at]
-    return inside[-1] if inside else edges[-1]
-
-
-def _rounded(segment: Segment, quantity: Decimal, currency: str) -> int:
-    with localcontext(EXACT):
-        return round_half_up(price(segment.rule.model, max(quantity, Decimal(0))), currency)
+    return UsageCost(found.metric, currency, found.total, sum(b.minor for b in buckets), buckets, tuple(cuts.lines), whole)
 
 
 def _cost(bucket: Bucket, minor: int) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -11,37 +12,60 @@ from typing import Any
 from core import rendering
 from core.invoicing.statement import TierRow
 from core.money import format_decimal, to_decimal
-from core.pricing.rules import Flat, Graduated, Package, PerUnit, PriceModel, RuleError, Stairstep, Tier, Volume, parse_model
+from core.pricing.compound import Capacity, Dynamic, GraduatedProrated, Matrix, Percentage, Sum, TimeOfUse
+from core.pricing.fields import RuleError
+from core.pricing.models import Model, bare, parse
+from core.pricing.modifiers import Modified
+from core.pricing.rules import (
+    Flat,
+    Graduated,
+    GraduatedBlocks,
+    GraduatedPercentage,
+    Package,
+    PerUnit,
+    Stairstep,
+    Tier,
+    Volume,
+    VolumeBlocks,
+)
 
 TIERED = (Graduated, Volume, Stairstep)
+SEVERAL = (Matrix, TimeOfUse, Percentage, Sum, GraduatedProrated)
+"""Models whose steps are shown even where there is one."""
+_TIER = re.compile(r"(?P<of>.*, )?tier [0-9]+(?P<blocks>, blocks of .*)?")
 READABLE_DENOMINATOR_MAX = 400
 """Days of a year and less: such a fraction is read more easily than a percentage."""
 
 
-def model(detail: Mapping[str, Any]) -> PriceModel | None:
+def model(detail: Mapping[str, Any]) -> Model | None:
     """The price model a stored line was rated with; None for lines by hand and for what is no longer owed."""
     if "model" not in detail:
         return None
     try:
-        return parse_model(detail["model"])
+        return parse(detail["model"])
     except RuleError:
         return None
 
 
 def tier_rows(detail: Mapping[str, Any], locale: str) -> tuple[TierRow, ...]:
-    """The price walk of a usage line under a tiered price, tier by tier; () for other prices."""
-    parts = detail.get("parts") or []
-    if len(parts) != 1 or not isinstance(model(detail), TIERED):
+    """The price walk of a usage line, step by step, where there are steps to show; () for other prices."""
+    parts, found = detail.get("parts") or [], model(detail)
+    if len(parts) != 1 or found is None:
         return ()
-    return tuple(
-        TierRow(
-            label=_tier_label(step, locale),
-            quantity=Decimal(step["quantity"]),
-            unit_price=Decimal(step["unit_price"]),
-            flat_fee=Decimal(step["flat_fee"]) or None,
-            amount=Decimal(step["amount"]),
-        )
-        for step in parts[0]["steps"]
+    steps = parts[0]["steps"]
+    if not isinstance(bare(found), (*TIERED, *SEVERAL)) and len(steps) < 2:
+        return ()
+    return tuple(_tier_row(step, locale) for step in steps)
+
+
+def _tier_row(step: Mapping[str, Any], locale: str) -> TierRow:
+    quantity, fee = Decimal(step["quantity"]), Decimal(step["flat_fee"])
+    return TierRow(
+        label=_tier_label(step, locale),
+        quantity=quantity,
+        unit_price=Decimal(step["unit_price"]) if quantity or not fee else None,
+        flat_fee=fee or None,
+        amount=Decimal(step["amount"]),
     )
 
 
@@ -50,6 +74,10 @@ def unit_price(detail: Mapping[str, Any], currency: str, locale: str) -> str:
     if "unit_price" in detail:
         return rendering.unit_price(Decimal(detail["unit_price"]), currency, locale=locale)
     found = model(detail)
+    if isinstance(found, Modified):
+        if found.conversion is not None or found.bucket is not None:
+            return ""
+        found = found.model
     match found:
         case Flat():
             return rendering.unit_price(found.flat_price, currency, locale=locale)
@@ -66,8 +94,23 @@ def unit_price(detail: Mapping[str, Any], currency: str, locale: str) -> str:
 def price_range(detail: Mapping[str, Any], currency: str, locale: str) -> str:
     """The price list of a usage line in a few words: "3 tiers, €4.80 to €3.20 per 1 M"."""
     found = model(detail)
-    if isinstance(found, (Graduated, Volume)) and len(found.tiers) > 1:
-        return f"{len(found.tiers)} tiers, {_tier_range(found.tiers, currency, locale)}"
+    match None if found is None else bare(found):
+        case Graduated() | Volume() as tiered if len(tiered.tiers) > 1:
+            return f"{len(tiered.tiers)} tiers, {_tier_range(tiered.tiers, currency, locale)}"
+        case Stairstep() | GraduatedProrated() | GraduatedPercentage() | GraduatedBlocks() | VolumeBlocks() as tiered:
+            return f"{len(tiered.tiers)} tiers" if len(tiered.tiers) > 1 else "one tier"
+        case Matrix() as matrix:
+            return f"by {' and '.join(matrix.dimensions)}"
+        case TimeOfUse():
+            return "by time of day"
+        case Percentage() as rate:
+            return f"{rendering.quantity(rate.rate_percent, locale=locale)} % of each event"
+        case Capacity() as sized:
+            return f"by size, {len(sized.tiers)} sizes"
+        case Dynamic():
+            return "the price each event carries"
+        case Sum() as added:
+            return f"{len(added.parts)} prices added up"
     return unit_price(detail, currency, locale)
 
 
@@ -80,6 +123,8 @@ def formula(detail: Mapping[str, Any], unit: str, currency: str, locale: str) ->
     amount = rendering.quantity(Decimal(part["amount"]), locale=locale)
     fraction = "" if part["fraction"] == "1" else f" × {part_of_cycle(part['fraction'])} of the period"
     measured = rendering.quantity(Decimal(part["quantity"]), unit, locale)
+    if "included" in part:
+        measured = f"{rendering.quantity(Decimal(part['included']), unit, locale)} included, {measured}"
     match found:
         case Flat():
             return f"{rendering.unit_price(found.flat_price, currency, locale=locale)}{fraction} = {amount}" if fraction else ""
@@ -136,7 +181,16 @@ def amount_text(minor: int, currency: str) -> str:
 
 
 def _tier_label(step: Mapping[str, Any], locale: str) -> str:
-    lower, up_to = Decimal(step["from"]), step["up_to"]
+    """The reach of a tier in place of its number; the label of any other step."""
+    named = _TIER.fullmatch(step["label"])
+    if named is None:
+        return f"{step['label'][:1].upper()}{step['label'][1:]}"
+    reach = _reach(Decimal(step["from"]), step["up_to"], locale)
+    of = named["of"] or ""
+    return f"{of}{reach[:1].lower() + reach[1:] if of else reach}{named['blocks'] or ''}"
+
+
+def _reach(lower: Decimal, up_to: str | None, locale: str) -> str:
     if up_to is None:
         return f"Over {rendering.quantity(lower, locale=locale)}" if lower else "All units"
     upper = rendering.quantity(Decimal(up_to), locale=locale)

@@ -63,6 +63,7 @@ class Part(NamedTuple):
             "windows": [_span(segment.window) for segment in self.segments],
             "quantity": plain(self.quantity),
             **({"included": plain(self.included)} if self.included else {}),
+            **({"share": str(_part_of_cycle(self.segments))} if _is_held(self.segments) else {}),
             "formula": explanation.formula,
             "steps": [step.detail() for step in explanation.steps],
             "price": plain(_decimal(explanation.amount)),
@@ -202,11 +203,18 @@ def _owed(key: LineKey, group: list[Segment], usage: Mapping[tuple[str, datetime
 
 def _model(group: Sequence[Segment]) -> Model:
     """The price of the windows of one line: minimum, maximum and the like for the share of the cycle they are."""
-    rule = group[0].rule
-    if rule.kind is not Kind.USAGE or not isinstance(rule.model, Modified):
-        return rule.model
-    windows = group[:1] if rule.prorate is Proration.NONE else group
-    return rule.model.part(sum((segment.fraction for segment in windows), Fraction(0)))
+    model = group[0].rule.model
+    return model.part(_part_of_cycle(group)) if isinstance(model, Modified) and _is_held(group) else model
+
+
+def _is_held(group: Sequence[Segment]) -> bool:
+    """Whether the price is of usage and knows bounds that belong to a whole cycle."""
+    return group[0].rule.kind is Kind.USAGE and isinstance(group[0].rule.model, Modified)
+
+
+def _part_of_cycle(group: Sequence[Segment]) -> Fraction:
+    """The share of the cycle that the windows of a usage line cover; any part is the whole where nothing is prorated."""
+    return group[0].fraction if group[0].rule.prorate is Proration.NONE else sum((segment.fraction for segment in group), Fraction(0))
 
 
 def _billable(group: Sequence[Segment], measured: Usage) -> tuple[Usage, Decimal]:

@@ -17,8 +17,8 @@ from core.catalog.models import CreditPolicy, PlanKind, PlanVersion, PricingRule
 from core.db import new_id
 from core.money import plain
 from core.periods import Anchor, Interval, Period
+from core.pricing.models import parse
 from core.pricing.proration import Proration
-from core.pricing.rules import parse_model
 from core.pricing.terms import Kind, Rule, Term, Timing
 from core.subscriptions.models import Subscription, SubscriptionItem, SubscriptionTerm
 from core.subscriptions.spans import Attached, Span
@@ -73,7 +73,7 @@ def rules(version: PlanVersion, currency: str | None = None) -> tuple[Rule, ...]
             code=row.code,
             kind=Kind(row.kind),
             timing=Timing(row.billing_mode),
-            model=parse_model(row.rules),
+            model=parse(row.rules),
             metric_id=str(row.metric_id) if row.metric_id else None,
             prorate=prorate if row.proration is None else Proration(row.proration),
             licensed=row.licensed,
