@@ -21,6 +21,7 @@ EXPRESSION = (
     "Arithmetic over event properties in place of one property: + - * / ( ), numbers, property names, quantity, min, max, abs, ceil, "
     "floor, round. An event without one of the properties does not count; one that divides by zero is refused."
 )
+Expression = Annotated[str, Meta(max_length=500, examples=["input_tokens + 4 * output_tokens"])]
 Property = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}$", max_length=100, examples=["tokens"])]
 
 
@@ -65,7 +66,7 @@ class MetricIn(Input):
     group_by: Annotated[list[Property], Meta(max_length=5, description="Properties usage can be broken down by.")] = field(
         default_factory=list
     )
-    expression: Annotated[str | None, Meta(description=EXPRESSION, max_length=500, examples=["input_tokens + 4 * output_tokens"])] = None
+    expression: Annotated[Expression | None, Meta(description=EXPRESSION)] = None
     operation_property: Annotated[
         Property | None,
         Meta(description='Property of a unique_count that is "remove" when the value goes away; anything else adds it.'),
