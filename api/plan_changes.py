@@ -7,13 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from api.call import Call
 from api.contract import Input, Output, endpoint
 from api.invoices import InvoiceOut, invoice_head
 from api.reading import Exact
-from api.subscriptions import TAG, SubscriptionOut, When, load, subscription_out
+from api.subscriptions import TAG, Quantities, SubscriptionOut, When, load, subscription_out
 from api.values import Text, amount, instant
 from core.catalog import queries as catalog
 from core.catalog.models import PlanVersion
@@ -29,6 +29,7 @@ class PlanChangeIn(Input):
 
     plan: Annotated[Text | None, Meta(description="A plan's code or id, or the id of a version; left out: the plan stays.")] = None
     quantity: Annotated[Exact | None, Meta(description="Left out: the quantity stays.")] = None
+    quantities: Annotated[Quantities, Meta(description="Named quantities that change; the others stay.")] = field(default_factory=dict)
     when: When = "now"
     preview: Annotated[bool, Meta(description="Only make the quote.")] = False
     quote_id: Annotated[uuid.UUID | None, Meta(description="Carry this quote out, charging exactly what it says.")] = None
@@ -69,6 +70,7 @@ class QuoteOut(Output):
     plan: str
     version: int
     quantity: Decimal
+    quantities: dict[str, Decimal]
     effective_at: datetime
     billed: str
     currency: str
@@ -112,6 +114,7 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
             at=at,
             actor=call.actor,
             quantity=body.quantity,
+            quantities=body.quantities,
             backdate=call.platform,
         )
     else:
@@ -142,7 +145,7 @@ def undo_plan_change(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
 def _version(call: Call, subscription: Subscription, body: PlanChangeIn, at: datetime) -> PlanVersion:
     if body.plan is not None:
         return catalog.offered_version(call.session, body.plan)
-    if body.quantity is None:
+    if body.quantity is None and not body.quantities:
         raise Invalid("Nothing would change.", errors=(FieldError("/plan", "Give a plan, a quantity or a quote_id."),))
     running = [term for term in subscription.terms if term.start_at <= at]
     return (running or list(subscription.terms))[-1].plan_version
@@ -155,6 +158,7 @@ def _quote(row: PlanChangeQuote) -> QuoteOut:
         plan=row.content["plan"],
         version=row.content["version"],
         quantity=row.quantity,
+        quantities={name: Decimal(held) for name, held in row.quantities.items()},
         effective_at=row.effective_at,
         billed=row.content.get("billed", quotes.Settled.NOW),
         currency=row.currency,

@@ -30,7 +30,9 @@ PriceDocument = Annotated[
     Meta(
         description=(
             "One price: `metric` (code; left out for a recurring fee), `code`, `name`, `billing_mode`, and `model` with exactly the keys "
-            "of that model. See the documentation of pricing models."
+            "of that model. If wanted `licensed` (the named quantity it is priced by), `included` (units that cost nothing), "
+            "`billing_period` and `interval_count` (a cycle of its own), `proration`; for the models `discount` and `commitment` also "
+            "`covers` and `overage_factor`. See the documentation of pricing models and of plans."
         ),
         examples=[{"metric": "requests", "model": "package", "package_size": "1000", "package_price": "0.40"}],
         extra_json_schema={"required": ["model"], "properties": {"model": {"type": "string"}, "metric": {"type": ["string", "null"]}}},
@@ -60,6 +62,16 @@ class PlanIn(Input):
         Literal["credit", "next_invoice", "none"],
         Meta(description="Unused time billed in advance is credited at once, with the next invoice, or not."),
     ] = "credit"
+    currencies: Annotated[
+        dict[str, dict[str, Any]],
+        Meta(
+            description="Further currencies the plan is sold in, each with its own `base_price` and `prices`.",
+            examples=[{"USD": {"base_price": "109.00", "prices": []}}],
+            max_length=50,
+        ),
+    ] = field(default_factory=dict)
+    kind: Annotated[Literal["plan", "add_on", "coupon"], Meta(description="What a subscription does with it.")] = "plan"
+    duration_cycles: Annotated[int, Meta(ge=1, le=120, description="Of a coupon: periods it holds for; left out: for good.")] | None = None
     description: Annotated[str, Meta(max_length=2000, pattern=FREE_PATTERN)] = ""
     is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
     features: Metadata = field(default_factory=dict)
@@ -84,6 +96,14 @@ class PriceOut(Output):
     model: str
     rules: dict[str, Any]
     billing_mode: str
+    licensed: str | None
+    included: Decimal
+    billing_period: str | None
+    interval_count: int | None
+    proration: str | None
+    covers: list[str] | None
+    overage_factor: Decimal
+    currency: str | None
 
 
 class PlanVersionOut(Output):
@@ -103,6 +123,7 @@ class PlanVersionOut(Output):
     prices: list[PriceOut]
     features: dict[str, Any]
     limits: dict[str, Any]
+    duration_cycles: int | None
     published_at: datetime | None
 
 
@@ -111,6 +132,7 @@ class PlanOut(Output):
 
     id: uuid.UUID
     code: str
+    kind: str
     name: str
     description: str
     currency: str
@@ -158,6 +180,7 @@ def _out(row: SubscriptionPlan) -> PlanOut:
     return PlanOut(
         id=row.id,
         code=row.code,
+        kind=row.kind,
         name=row.name,
         description=row.description,
         currency=row.currency,
@@ -186,6 +209,7 @@ def _version(row: PlanVersion) -> PlanVersionOut:
         prices=[_price(rule) for rule in row.rules],
         features=row.features,
         limits=row.limits,
+        duration_cycles=row.duration_cycles,
         published_at=row.published_at,
     )
 
@@ -200,4 +224,12 @@ def _price(rule: PricingRule) -> PriceOut:
         model=rule.model,
         rules=rule.rules,
         billing_mode=rule.billing_mode,
+        licensed=rule.licensed,
+        included=rule.included,
+        billing_period=rule.interval,
+        interval_count=rule.interval_count,
+        proration=rule.proration,
+        covers=rule.covers,
+        overage_factor=rule.overage_factor,
+        currency=rule.currency,
     )

@@ -32,6 +32,16 @@ When = Annotated[
 ]
 
 
+Quantities = Annotated[
+    dict[str, Exact],
+    Meta(
+        max_length=100,
+        description="Quantities held under names of their own, as the plan's prices call them with `licensed`, such as seats.",
+        examples=[{"seats": "25"}],
+    ),
+]
+
+
 class SubscriptionIn(Input):
     """A new subscription; `plan` is a plan's code, its id, or the id of a version."""
 
@@ -51,7 +61,10 @@ class SubscriptionIn(Input):
         ]
         | None
     ) = None
-    quantity: Annotated[Exact, Meta(description="Seats.")] = field(default_factory=lambda: Exact("1"))
+    quantity: Annotated[Exact, Meta(description="What prices without a quantity of their own are multiplied by.")] = field(
+        default_factory=lambda: Exact("1")
+    )
+    quantities: Quantities = field(default_factory=dict)
     trial_period_days: Annotated[int, Meta(ge=0, le=730, description="Overrides the plan's.")] | None = None
     trial_end_without_method: Annotated[AfterTrial, Meta(description="Overrides the plan's.")] | None = None
     payment_method_id: uuid.UUID | None = None
@@ -83,6 +96,7 @@ class Scheduled(Output):
     plan: str
     version: int
     quantity: Decimal
+    quantities: dict[str, Decimal]
 
 
 class SubscriptionOut(Output):
@@ -94,6 +108,7 @@ class SubscriptionOut(Output):
     plan: Sold
     plan_id: uuid.UUID
     quantity: Decimal
+    quantities: dict[str, Decimal]
     status: str
     currency: str
     billing_anchor: str
@@ -138,6 +153,7 @@ def start_subscription(call: Call, body: SubscriptionIn) -> SubscriptionOut:
         quantity=body.quantity,
         trial_period_days=body.trial_period_days,
         payment_method_id=body.payment_method_id,
+        quantities=body.quantities,
         external_id=body.external_id,
         metadata=body.metadata,
     )
@@ -183,6 +199,7 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         plan=Sold(id=version.plan_id, code=version.plan.code, name=version.plan.name, version=version.version, version_id=version.id),
         plan_id=version.plan_id,
         quantity=term.quantity,
+        quantities={name: Decimal(held) for name, held in term.quantities.items()},
         status=row.status,
         currency=row.currency,
         billing_anchor=row.anchor_mode,
@@ -202,7 +219,11 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         scheduled_change=None
         if change is None
         else Scheduled(
-            effective_at=change.effective_at, plan=change.version.plan.code, version=change.version.version, quantity=change.quantity
+            effective_at=change.effective_at,
+            plan=change.version.plan.code,
+            version=change.version.version,
+            quantity=change.quantity,
+            quantities=dict(change.quantities),
         ),
         payment_method_id=row.payment_method_id,
         metadata=row.extra,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -28,6 +28,7 @@ from core.invoicing import figure as figures
 from core.invoicing.figure import Figure
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.invoicing.statement import Statement
+from core.money import plain
 from core.subscriptions import plan_change
 from core.subscriptions import queries as subscriptions
 from core.subscriptions.models import PlanChangeQuote, Subscription
@@ -66,6 +67,7 @@ class _Wish:
     quantity: Decimal | None
     effective_at: datetime
     made_at: datetime
+    quantities: Mapping[str, Decimal] = field(default_factory=dict)
 
     def billed(self, subscription: Subscription) -> Settled:
         """Where the difference is charged."""
@@ -78,7 +80,7 @@ class _Wish:
         self, session: Session, subscription: Subscription, at: datetime, uncounted: Collection[InvoiceStatus] = (InvoiceStatus.VOID,)
     ) -> Figure:
         """What it costs, as of the instant the quote was made, taxed at `at`."""
-        terms = plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at)
+        terms = plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at, self.quantities)
         due = self.effective_at <= self.made_at
         return figures.of_terms(session, subscription, terms, as_of=self.made_at, at=at, uncounted=uncounted, due=due)
 
@@ -99,6 +101,7 @@ def create(
     at: datetime,
     actor: Actor,
     quantity: Decimal | None = None,
+    quantities: Mapping[str, Decimal] | None = None,
     backdate: bool = False,
 ) -> PlanChangeQuote:
     """Price the change `now`, at `period_end` or at an instant, and lock it for VALID_FOR. A later change costs nothing today.
@@ -109,7 +112,7 @@ def create(
     """
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
     effective = plan_change.effective_at(subscription, when, at=at, backdate=backdate)
-    wish = _Wish(to, quantity, effective, made_at=at)
+    wish = _Wish(to, quantity, effective, made_at=at, quantities=quantities or {})
     figure = wish.figure(session, subscription, at)
     quote = PlanChangeQuote(
         id=new_id(),
@@ -117,6 +120,7 @@ def create(
         subscription_id=subscription_id,
         plan_version_id=to.id,
         quantity=_quantity(subscription, quantity, effective),
+        quantities={name: plain(held) for name, held in wish.quantities.items()},
         effective_at=effective,
         when=when if isinstance(when, str) else "date",
         currency=subscription.currency,
@@ -160,7 +164,8 @@ def confirm(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID, *
     subscription = subscriptions.locked(session, subscriptions.subscription(session, organization_id, quote.subscription_id))
     version = session.get_one(PlanVersion, quote.plan_version_id)
     _check_time(quote, at)
-    wish = _Wish(version, quote.quantity, quote.effective_at, made_at=quote.created_at)
+    held = {name: Decimal(quantity) for name, quantity in quote.quantities.items()}
+    wish = _Wish(version, quote.quantity, quote.effective_at, made_at=quote.created_at, quantities=held)
     billed_now = wish.billed(subscription) is Settled.NOW
     if billed_now:
         _finish_draft(session, subscription, at, actor)
@@ -168,7 +173,16 @@ def confirm(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID, *
     if wish.digest(subscription, figure) != quote.digest:
         found = figures.differences(quote.content["lines"], figure.lines, quote.currency)
         raise QuoteChanged("The amount has changed since the quote was made.", total_minor=figure.total, errors=found)
-    plan_change.apply(session, subscription, to=version, quantity=quote.quantity, at=at, effective_at=quote.effective_at, actor=actor)
+    plan_change.apply(
+        session,
+        subscription,
+        to=version,
+        quantity=quote.quantity,
+        quantities=held,
+        at=at,
+        effective_at=quote.effective_at,
+        actor=actor,
+    )
     invoice = _bill(session, quote, at, actor) if billed_now else None
     if invoice is not None and invoice.total_minor != quote.total_minor:
         raise QuoteChanged("The amount has changed since the quote was made.", total_minor=invoice.total_minor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from core import audit, config, jobs
 from core.audit import Actor
 from core.catalog.models import CreditPolicy, PlanVersion
+from core.catalog.reader import Reader
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle
 from core.subscriptions import spans as timelines
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
-from core.subscriptions.opening import AHEAD_DAYS_MAX
+from core.subscriptions.opening import AHEAD_DAYS_MAX, quantities_read
 from core.subscriptions.queries import locked
 from core.subscriptions.spans import Span, hanging
 from core.subscriptions.status import Act, bill_from, require, show
@@ -32,6 +33,7 @@ class ScheduledChange:
     effective_at: datetime
     version: PlanVersion
     quantity: Decimal
+    quantities: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 def effective_at(subscription: Subscription, when: str | datetime, *, at: datetime, backdate: bool = False) -> datetime:
@@ -119,7 +121,7 @@ def version_at(subscription: Subscription, at: datetime) -> PlanVersion:
 def scheduled_change(subscription: Subscription, *, at: datetime) -> ScheduledChange | None:
     """The next planned change of plan or quantity."""
     span = timelines.scheduled(timeline.spans(subscription), at)
-    return None if span is None else ScheduledChange(span.start, span.version, span.quantity)
+    return None if span is None else ScheduledChange(span.start, span.version, span.quantity, span.quantities)
 
 
 def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
@@ -155,12 +157,21 @@ def _changed(
     spans = timeline.spans(subscription)
     running = _running(spans, effective)
     wanted = running.quantity if quantity is None else quantity
-    held = {**running.quantities, **(quantities or {})}
+    held = {**running.quantities, **_known(quantities or {}, to)}
     planned = timelines.scheduled(spans, effective)
     if replace(running, version=to, quantity=wanted, quantities=held).sold == running.sold and planned is None:
         detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
         raise Invalid("Nothing would change.", errors=(FieldError("/plan", detail),))
     return timelines.changed(spans, version=to, quantity=wanted, quantities=quantities, at=effective, mode=hanging(subscription))
+
+
+def _known(quantities: Mapping[str, Decimal], to: PlanVersion) -> dict[str, Decimal]:
+    """The named quantities; Invalid with a pointer for one that the version has no price for."""
+    reader = Reader()
+    found = quantities_read(reader, quantities, to)
+    if reader.faults:
+        raise Invalid("The quantities cannot change like this.", errors=tuple(reader.faults))
+    return found
 
 
 def _earliest(at: datetime) -> datetime:

@@ -1,0 +1,60 @@
+"""Seats, add-ons, coupons and commitments through the API alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.api.conftest import Api, organization_body, plan_body
+from tests.conftest import Clock
+
+SEATS = {"licensed": "seats", "model": "per_unit", "unit_price": "10"}
+
+
+@pytest.fixture
+def customer(api: Api, clock: Clock) -> str:
+    """A customer in UTC on 1 June."""
+    clock.at(datetime(2026, 6, 1, tzinfo=UTC))
+    api.made("/billing/organizations", organization_body(external_id="crm-1", tax_rate_percent="0", timezone="UTC"))
+    return "crm-1"
+
+
+def test_seats_are_sold_changed_for_a_quoted_amount_and_explained(api: Api, clock: Clock, customer: str) -> None:
+    api.made("/billing/plans", plan_body("team", prices=[SEATS]))
+    body = {"organization_id": customer, "plan": "team", "quantities": {"seats": "5"}}
+    started = api.made("/billing/subscriptions", body)
+    assert started["quantities"] == {"seats": "5"}
+    first = api.made("/billing/invoices", {"subscription_id": started["id"]})
+    api.made(f"/billing/invoices/{first['id']}/finalization", None)
+
+    clock.at(datetime(2026, 6, 16, tzinfo=UTC))
+    path = f"/billing/subscriptions/{started['id']}/plan-change"
+    quote = api.made(path, {"quantities": {"seats": "8"}, "preview": True})["quote"]
+    assert [(line["code"], line["amount"]) for line in quote["lines"]] == [("seats", "15.00")]
+    done = api.made(path, {"quote_id": quote["id"]})
+    assert (done["invoice"]["total"], done["subscription"]["quantities"]) == ("15.00", {"seats": "8"})
+    detail = quote["lines"][0]["detail"]
+    assert [(part["quantity"], part["fraction"], part["amount"]) for part in detail["parts"]] == [("5", "1/2", "25"), ("8", "1/2", "40")]
+
+    wrong = api.post(path, {"quantities": {"seets": "1"}}).get_json()
+    assert wrong["errors"] == [{"pointer": "/quantities/seets", "detail": 'Plan has no price for "seets"; did you mean seats?'}]
+
+
+@pytest.mark.parametrize(
+    ("price", "pointer"),
+    [
+        ({**SEATS, "included": "5"}, "/prices/0/included"),
+        ({**SEATS, "billing_period": "week"}, "/prices/0/billing_period"),
+        ({**SEATS, "licensed": "two words"}, "/prices/0/licensed"),
+        ({"code": "minimum", "model": "commitment"}, "/prices/0/amount"),
+        ({"code": "minimum", "model": "commitment", "amount": "100", "covers": ["cals"]}, "/prices/0/covers"),
+        ({"code": "off", "model": "discount", "percent_off": "120"}, "/prices/0/percent_off"),
+        ({"code": "off", "model": "discount", "percent_off": "10", "amount_off": "1"}, "/prices/0"),
+        ({"code": "off", "model": "discount", "tiers": [{"up_to": None, "percent": "1"}]}, "/prices/0/tiers/0/percent"),
+    ],
+)
+def test_a_wrong_condition_is_named_with_its_pointer(api: Api, price: dict[str, object], pointer: str) -> None:
+    answer = api.post("/billing/plans", plan_body("wrong", prices=[price]))
+    assert answer.status_code == 422
+    assert pointer in [error["pointer"] for error in answer.get_json()["errors"]]
