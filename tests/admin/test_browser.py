@@ -141,11 +141,11 @@ def open_page(
     return page, complaints
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible(browser: Browser, site: Site, scheme: str) -> None:
+def test_every_page_is_accessible(browser: Browser, site: Site) -> None:
+    """In the dark at full width; the demo's pages are looked at in the other combinations."""
     wrong: list[str] = []
     for addresses, catalog in ((PAGES, False), ((EDITOR,), True)):
-        page, complaints = open_page(browser, site, scheme=scheme, catalog=catalog)
+        page, complaints = open_page(browser, site, scheme="dark", catalog=catalog)
         for address in addresses:
             answer = page.goto(f"/admin{address.format(**site.ids)}")
             assert answer is not None

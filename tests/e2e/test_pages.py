@@ -23,8 +23,8 @@ from tests.web.test_look import AXE
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 ARTIFACTS = Path(__file__).parent / "artifacts"
-LOOKS = ((1280, "light", True), (390, "dark", True), (390, "light", False), (1280, "dark", False))
-"""Width, theme, and whether axe runs on it."""
+LOOKS = ((1280, "light"), (390, "dark"))
+"""Width and theme."""
 BEFORE_SIGN_IN = {"portal.sign_in", "admin.sign_in", "admin.second_factor"}
 ON_THE_WAY = {
     "portal.finish_setup": "the provider leads back to it",
@@ -53,13 +53,12 @@ def enter(visit: Visit, stack: Stack, who: str, **options: object) -> Visitor:
 def look(page: Page, name: str) -> list[str]:
     """Put one loaded page through every width and theme; what is wrong with it."""
     wrong = []
-    for width, scheme, checked in LOOKS:
+    for width, scheme in LOOKS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
             wrong.append(f"{name} is {wide} px wide at {width}")
-        if checked:
-            wrong += audit(page, f"{name} {scheme}")
+        wrong += audit(page, f"{name} {scheme}")
         page.screenshot(path=ARTIFACTS / f"{name}-{width}-{scheme}.png", full_page=True)
     return wrong
 
@@ -83,7 +82,7 @@ def walk_site(visitor: Visitor, site: str, start: list[str]) -> list[str]:
             answer = visitor.page.goto(address)
             if answer is None or answer.status != 200:
                 wrong.append(f"{address} answered {answer.status if answer else 'nothing'}")
-            wrong += look(visitor.page, endpoint) if number == 0 else audit(visitor.page, address)
+            wrong += look(visitor.page, endpoint) if number == 0 else []
             wrong += [f"{address}: {text}" for text in visitor.complaints]
             visitor.complaints.clear()
     return wrong

@@ -152,15 +152,20 @@ def test_a_database_that_cuts_every_connection_interrupts_and_no_more(metering: 
     make = lambda: metering.aggregator(SegmentStore())  # noqa: E731
     counting = threading.Thread(target=keep_counting, args=(make, stopped), kwargs={"retry_seconds": 0.05})
     counting.start()
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
-    for part in range(40):
-        events = [event("cut", f"c{part}-{i}", quantity=3) for i in range(200)]
-        metering.send(token, events)
-        if part % 3 == 0:
-            metering.rows(cut)
-    metering.until(metering.is_counted)
-    stopped.set()
-    counting.join(20)
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
+    )
+    try:
+        for part in range(40):
+            events = [event("cut", f"c{part}-{i}", quantity=3) for i in range(200)]
+            metering.send(token, events)
+            if part % 3 == 0:
+                metering.rows(cut)
+        metering.until(metering.is_counted)
+    finally:
+        stopped.set()
+        counting.join()
     assert counted(metering, organization_id, metrics["cut"]) == 40 * 200 * 3
 
 

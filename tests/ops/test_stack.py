@@ -140,10 +140,8 @@ def test_the_product_starts_answers_survives_a_kill_and_stops_without_a_trace(st
     assert "all hold" in verified(home)
     family = again.family()
     assert len(family) > 8
-    began = time.monotonic()
     again.process.send_signal(signal.SIGINT)
     assert again.process.wait(90) == 0, again.console.read_text()
-    assert time.monotonic() - began < 60
     assert not psutil.wait_procs(family, timeout=0)[1]
     assert homes.running(home) is None
     assert "pid" not in json.loads((home / "stack.json").read_text())

@@ -57,8 +57,7 @@ def open_page(browser: Browser, complaints: list[str], width: int, scheme: str =
     return page
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_page_is_accessible_and_quiet(browser: Browser, site: str, complaints: list[str], width: int, scheme: str) -> None:
     page = open_page(browser, complaints, width, scheme)
     found = []
