@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from api.call import Call
 from api.contract import Input, Output, endpoint
@@ -65,7 +65,7 @@ class ConsumeIn(Input):
     metric: Code
     key: Key
     organization_id: Reference | None = None
-    quantity: Exact = Exact(1)
+    quantity: Exact = field(default_factory=lambda: Exact(1))
     expires_in_seconds: Annotated[int, Meta(ge=1, le=reserve.SECONDS_MAX)] = 300
 
 
