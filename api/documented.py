@@ -61,11 +61,28 @@ VERDICTS: dict[str, Any] = {
         "accepted": {"type": "integer"},
         "rejected": {"type": "integer"},
         "duplicates": {"type": "integer", "description": "With `Prefer: wait=N` only."},
+        "unclaimed": {"type": "integer", "description": "Kept though no metric reads them yet; lenient mode only."},
         "conflicts": {"type": "integer", "description": "Known keys with another content; with `Prefer: wait=N` only."},
         "events": {"type": "array", "items": {"type": "object", "required": ["index", "status"]}},
     },
 }
-SCHEMAS: dict[str, Any] = {"UsageEvent": EVENT, "UsageVerdict": VERDICTS}
+CLOUD_EVENT: dict[str, Any] = {
+    "title": "CloudEvent",
+    "description": "A usage event as a CloudEvent 1.0. `source` and `id` together are its key; extension attributes are not kept.",
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "minLength": 1, "maxLength": 255},
+        "source": {"type": "string", "minLength": 1, "maxLength": 255},
+        "type": {**NAME, "description": "Name of the event."},
+        "subject": {"type": "string", "maxLength": 255, "description": "Platform keys only: the organization's id or external id."},
+        "time": {"type": "string", "format": "date-time"},
+        "datacontenttype": {"const": "application/json"},
+        "data": {"type": "object", "description": "Properties; `quantity` is the quantity. Nested objects get names with dots."},
+    },
+}
+SCHEMAS: dict[str, Any] = {"UsageEvent": EVENT, "UsageVerdict": VERDICTS, "CloudEvent": CLOUD_EVENT}
 
 _EVENT = {"$ref": "#/components/schemas/UsageEvent"}
 _EVENTS = {
@@ -75,20 +92,27 @@ _EVENTS = {
     "items": {},
     "description": "UsageEvents. Each item is judged on its own: what is none is rejected in the answer, and the others count.",
 }
+_CLOUD_EVENT = {"$ref": "#/components/schemas/CloudEvent"}
+_BODIES = {
+    JSON: {"schema": {"anyOf": [_EVENT, _EVENTS]}},
+    "application/cloudevents+json": {"schema": _CLOUD_EVENT},
+    "application/cloudevents-batch+json": {"schema": {**_EVENTS, "description": "CloudEvents. Each item is judged on its own."}},
+}
 RECORD_USAGE: dict[str, Any] = {
     "operationId": "record_usage",
     "tags": ["Usage"],
     "summary": "Record usage events",
     "description": (
-        "One event, an array of them, or one a line (application/x-ndjson); up to 10,000 events or 4 MiB, `Content-Encoding: gzip` or "
-        "`zstd` accepted. What is accepted is durable when the answer arrives. 202 when at least one event was accepted, 422 when none "
-        "was. With `Prefer: wait=N` (at most 10 s) the answer also counts duplicates and conflicts. Scope: `usage:write`."
+        "One event, an array of them, or one a line (application/x-ndjson), or CloudEvents, structured, batched or binary; up to 10,000 "
+        "events or 4 MiB, `Content-Encoding: gzip` or `zstd` accepted. What is accepted is durable when the answer arrives. 202 when at "
+        "least one event was accepted, 422 when none was. With `Prefer: wait=N` (at most 10 s) the answer also counts duplicates and "
+        "conflicts. Scope: `usage:write`."
     ),
     "parameters": [
         IDEMPOTENCY_KEY,
         {"name": "Prefer", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"}},
     ],
-    "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": [_EVENT, _EVENTS]}}}},
+    "requestBody": {"required": True, "content": _BODIES},
     "responses": {
         "202": {"description": "Accepted.", "content": {JSON: {"schema": {"$ref": "#/components/schemas/UsageVerdict"}}}},
     },

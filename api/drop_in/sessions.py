@@ -39,7 +39,7 @@ def opened(environ: Environ, *, at: datetime) -> bytes | None:
     if not hmac.compare_digest(mac, _mac(content)):
         raise Unauthenticated("This is no session.", code="unknown_key")
     if datetime.fromtimestamp(int.from_bytes(content[-8:], "big"), UTC) <= at:
-        raise Unauthenticated("The session is over; open another.", code="billing_meter_event_session_expired")
+        raise Unauthenticated("The session is over; open another.", code="expired_key")
     return content[:-8]
 
 
