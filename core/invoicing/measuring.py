@@ -7,11 +7,13 @@ zone, prices by the event read events, a sum and a capacity read several metrics
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
+from math import gcd
 from zoneinfo import ZoneInfo
 
 from core.metering.reading import Measured, by_group, parts, quantity
@@ -62,9 +64,8 @@ def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Re
             grouped = window._replace(by_group=True)
             return Reading((grouped,), lambda measured: Grouped(_combinations(model, by_group(measured, grouped))))
         case TimeOfUse():
-            on_hours = all(minute % 60 == 0 for slot in model.slots for minute in (slot.start, slot.end))
-            zone = ZoneInfo(asked.timezone)
-            return _one(window._replace(by=By.HOUR if on_hours else By.MINUTE), lambda found: Grouped(_slots(model, found, zone)))
+            pieces = [(name, window._replace(start=a, end=b)) for name, a, b in _hours(model, asked.window, asked.timezone)]
+            return Reading(tuple(one for _, one in pieces), lambda measured: Grouped(_by_slot(pieces, measured)))
         case Percentage():
             return _one(window._replace(by=By.EVENT), lambda found: Events(tuple(part.quantity for part in found)))
         case Dynamic() if model.amount_property is not None:
@@ -104,17 +105,31 @@ def _combinations(model: Matrix, groups: Mapping[tuple[str | None, ...], Decimal
     return {key: used for key, used in found.items() if used > 0}
 
 
-def _slots(model: TimeOfUse, found: tuple[Part, ...], zone: ZoneInfo) -> dict[tuple[str, ...], Decimal]:
-    slots: dict[tuple[str, ...], Decimal] = {}
-    for part in found:
-        name = _slot(model, part.start, zone)
-        slots[name,] = slots.get((name,), _ZERO) + part.quantity
-    return {key: max(used, _ZERO) for key, used in slots.items()}
+@lru_cache(maxsize=512)
+def _hours(model: TimeOfUse, window: Period, timezone: str) -> tuple[tuple[str, datetime, datetime], ...]:
+    """The window as stretches of one slot each: (slot, start, end). Cached: an invoice run asks the same of thousands of customers."""
+    zone = ZoneInfo(timezone)
+    step = gcd(60, *(minute for slot in model.slots for minute in (slot.start, slot.end)))
+    found: list[tuple[str, datetime, datetime]] = []
+    at = window.start
+    while at < window.end:
+        local = at.astimezone(zone)
+        past = timedelta(minutes=local.minute % step, seconds=local.second, microseconds=local.microsecond)
+        until = min(at + timedelta(minutes=step) - past, window.end)
+        name = model.slot_at(local.weekday(), local.hour * 60 + local.minute)
+        if found and found[-1][0] == name:
+            found[-1] = (name, found[-1][1], until)
+        else:
+            found.append((name, at, until))
+        at = until
+    return tuple(found)
 
 
-def _slot(model: TimeOfUse, at: datetime, zone: ZoneInfo) -> str:
-    local = at.astimezone(zone)
-    return model.slot_at(local.weekday(), local.hour * 60 + local.minute)
+def _by_slot(pieces: Sequence[tuple[str, Window]], measured: Measured) -> dict[tuple[str, ...], Decimal]:
+    found: dict[tuple[str, ...], Decimal] = {}
+    for name, window in pieces:
+        found[name,] = found.get((name,), _ZERO) + quantity(measured, window)
+    return {key: max(used, _ZERO) for key, used in found.items()}
 
 
 def _carried(found: tuple[Part, ...]) -> Carried:
