@@ -19,7 +19,7 @@ from api.drop_in import front
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
-from web import assets, auth, csp, csrf, errors, filters, htmx, requests, shell
+from web import assets, auth, csp, csrf, errors, filters, htmx, monitoring, requests, shell
 
 ROOT = Path(__file__).resolve().parent
 FORM_BYTES_MAX = 1024 * 1024
@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     _add_sites(app)
     front.install(app, usage.install(app, settings))
     _add_probes(app)
+    monitoring.init_app(app, settings)
     return app
 
 

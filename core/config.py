@@ -78,6 +78,7 @@ class Settings:
     web_workers: int = 1
     web_threads: int = 16
     trusted_proxies: int = 0
+    metrics_token: str = ""
 
     @property
     def production(self) -> bool:
@@ -182,6 +183,12 @@ def _seconds(text: str) -> Decimal:
     return Decimal(text)
 
 
+def _token(text: str) -> str:
+    if len(text) < SECRET_LENGTH_MIN:
+        raise ValueError(f"must have {SECRET_LENGTH_MIN} characters or more")
+    return text
+
+
 VARIABLES = {
     "environment": ("VALUEVERSE_ENV", str),
     "home": ("VALUEVERSE_HOME", Path),
@@ -214,6 +221,7 @@ VARIABLES = {
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),
     "trusted_proxies": ("TRUSTED_PROXIES", _count),
+    "metrics_token": ("METRICS_TOKEN", _token),
 }
 SELLER_VARIABLES = {
     "legal_name": "SELLER_LEGAL_NAME",

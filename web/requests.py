@@ -13,7 +13,7 @@ log = structlog.get_logger("valueverse.requests")
 
 HEADER = "X-Request-ID"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{8,64}")
-QUIET = frozenset({"static", "assets.bundle", "healthz", "readyz"})
+QUIET = frozenset({"static", "assets.bundle", "healthz", "readyz", "metrics"})
 
 
 def init_app(app: Flask) -> None:
