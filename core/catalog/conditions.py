@@ -128,13 +128,14 @@ def _cycle(reader: Reader, pointer: str, item: Mapping[str, object], plan_cycle:
     count = reader.whole(f"{pointer}/interval_count", item.get("interval_count", 1), least=1, most=INTERVAL_COUNT_MAX)
     if (interval, count) == plan_cycle:
         return None
-    if not _fits((interval, count), plan_cycle):
+    if not fits((interval, count), plan_cycle):
         detail = f"does not fit the plan's period: a whole number of one must make the other ({plan_cycle[1]} {plan_cycle[0]})"
         reader.fault(f"{pointer}/billing_period", detail)
     return interval, count
 
 
-def _fits(own: tuple[Interval, int], plan: tuple[Interval, int]) -> bool:
+def fits(own: tuple[Interval, int], plan: tuple[Interval, int]) -> bool:
+    """Whether a whole number of one cycle makes the other."""
     for lengths in (_MONTHS, _DAYS):
         if own[0] in lengths and plan[0] in lengths:
             a, b = lengths[own[0]] * own[1], lengths[plan[0]] * plan[1]

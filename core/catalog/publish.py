@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from core import audit
 from core.audit import Actor
-from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
+from core.catalog.models import PlanKind, PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
 from core.catalog.plan_document import BASE, Plan, Price, read_plan
 from core.errors import FieldError, Invalid
 from core.metering.models import Metric
 from core.pricing.models import name_of, to_json
-from core.pricing.rules import Flat
+from core.pricing.rules import Flat, PerUnit
 from core.pricing.terms import Kind
 
 
@@ -129,21 +129,22 @@ def _rules(checked: Plan, metrics: Mapping[str, Metric]) -> list[PricingRule]:
     if checked.base_price:
         prices.insert(0, Price(BASE, checked.name, Kind.RECURRING, None, Flat(checked.base_price), checked.billing_mode))
     return [
-        _rule(price, position, metrics[price.metric_code] if price.metric_code else None, checked.name)
-        for position, price in enumerate(prices)
+        _rule(price, position, metrics[price.metric_code] if price.metric_code else None, checked) for position, price in enumerate(prices)
     ]
 
 
-def _rule(price: Price, position: int, metric: Metric | None, plan_name: str) -> PricingRule:
-    said = price.conditions
-    default = plan_name if price.code == BASE else metric.name if metric else price.code.replace("_", " ").capitalize()
+def _rule(price: Price, position: int, metric: Metric | None, checked: Plan) -> PricingRule:
+    said, model = price.conditions, price.model
+    if checked.kind is PlanKind.ADD_ON and price.code == BASE and isinstance(model, Flat):
+        model = PerUnit(model.flat_price)  # a base price of an add-on is for one of it
+    default = checked.name if price.code == BASE else metric.name if metric else price.code.replace("_", " ").capitalize()
     return PricingRule(
         code=price.code,
         name=price.name or default,
         kind=price.kind,
         metric=metric,
-        model=name_of(price.model),
-        rules=to_json(price.model),
+        model=name_of(model),
+        rules=to_json(model),
         billing_mode=price.billing_mode,
         position=position,
         licensed=said.licensed,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from core.catalog.models import PlanVersion, SubscriptionPlan, VersionStatus
+from core.catalog.models import PlanKind, PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
 from core.catalog.reader import did_you_mean
 from core.errors import NotFound
 
@@ -80,7 +80,8 @@ def live_versions(session: Session, *, currency: str, public: bool | None = True
     wanted = (
         select(PlanVersion)
         .join(SubscriptionPlan, SubscriptionPlan.id == PlanVersion.plan_id)
-        .where(PlanVersion.status == VersionStatus.LIVE, SubscriptionPlan.is_active, SubscriptionPlan.currency == currency)
+        .where(PlanVersion.status == VersionStatus.LIVE, SubscriptionPlan.is_active, SubscriptionPlan.kind == PlanKind.PLAN)
+        .where((SubscriptionPlan.currency == currency) | PlanVersion.rules.any(PricingRule.currency == currency))
         .order_by(PlanVersion.base_price, SubscriptionPlan.code)
     )
     if public is not None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import config
 from core.catalog import queries as catalog
-from core.catalog.models import AfterTrial, PlanVersion
+from core.catalog.models import AfterTrial, PlanKind, PlanVersion
 from core.catalog.plan_document import TRIAL_DAYS_MAX
 from core.catalog.reader import Reader, did_you_mean
 from core.db import new_id
@@ -120,6 +120,9 @@ def offered(session: Session, plan: str | uuid.UUID, organization: Organization)
         version = catalog.offered_version(session, plan)
     except NotFound as error:
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", error.message),)) from None
+    if version.plan.kind != PlanKind.PLAN:
+        detail = f"{version.plan.name} is no plan: attach it to a subscription instead"
+        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))
     if not version.sells_in(organization.currency):
         detail = f"the plan is in {version.plan.currency}, the account in {organization.currency}"
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))

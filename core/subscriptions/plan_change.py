@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import audit, config, jobs
 from core.audit import Actor
-from core.catalog.models import CreditPolicy, PlanVersion
+from core.catalog.models import CreditPolicy, PlanKind, PlanVersion
 from core.catalog.reader import Reader
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.terms import Term
@@ -151,6 +151,9 @@ def _changed(
     subscription: Subscription, to: PlanVersion, quantity: Decimal | None, quantities: Mapping[str, Decimal] | None, effective: datetime
 ) -> tuple[Span, ...]:
     require(subscription, Act.CHANGE_PLAN, effective)
+    if to.plan.kind != PlanKind.PLAN:
+        detail = f"{to.plan.name} is no plan: attach it to the subscription instead"
+        raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
     if not to.sells_in(subscription.currency):
         detail = f"the plan is in {to.plan.currency}, the subscription in {subscription.currency}"
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from core.audit import SYSTEM
 from core.catalog import publish
 from core.catalog.models import PlanVersion
-from core.subscriptions import plan_change
+from core.subscriptions import items, plan_change
 from tests.factories import make_metric
 from tests.scenarios.story import Story
 
@@ -141,4 +141,76 @@ def test_a_yearly_plan_bills_its_usage_every_month(session: Session) -> None:
     told = story.until(story.local(5, 30))
     # 60 of 365 days are used: 1,200 x 305/365 = 1,002.7397
     assert told == [("2026-04-01", "paid", {"base back": -100274, "calls": 0})]
+    story.ends_well()
+
+
+def test_an_add_on_and_a_coupon_come_and_go_beside_the_plan(session: Session) -> None:
+    story = Story(session)
+    team = plan(session, story, base_price="100")
+    plan(session, story, "support", kind="add_on", base_price="30")
+    off = [{"code": "off", "model": "discount", "percent_off": "20"}]
+    plan(session, story, "launch", kind="coupon", duration_cycles=2, prices=off)
+
+    story.until(story.local(6, 1))
+    story.subscribe(team)
+    items.attach(session, story._current(), plan="launch", at=story.now, actor=SYSTEM)
+    assert story.until(story.local(6, 2)) == [("2026-06-01", "open", {"base": 10000, "off": -2000})]
+
+    story.until(story.local(6, 16))  # half of June: 2 x 30 / 2, less 20 % of it
+    support = items.attach(session, story._current(), plan="support", quantity=2, at=story.now, actor=SYSTEM)
+    assert story.until(story.local(6, 17)) == [("2026-06-16", "open", {"base": 3000, "off back": -600})]
+    told = story.until(story.local(7, 2))
+    assert told == [("2026-07-01", "open", {"base": 16000, "off": -3200})]  # 100 + 2 x 30, less 20 %
+
+    told = story.until(story.local(8, 1, 12))  # the coupon held for two periods
+    assert told == [("2026-08-01", "open", {"base": 16000})]
+    items.detach(session, story._current(), support.id, when="period_end", at=story.now, actor=SYSTEM)
+    assert story.until(story.local(9, 2)) == [("2026-09-01", "open", {"base": 10000})]
+    story.ends_well()
+
+
+def test_cancelling_takes_the_discount_of_the_unused_time_back(session: Session) -> None:
+    story = Story(session)
+    team = plan(session, story, base_price="100")
+    plan(session, story, "friends", kind="coupon", prices=[{"code": "off", "model": "discount", "amount_off": "25"}])
+    story.until(story.local(6, 1))
+    story.subscribe(team)
+    items.attach(session, story._current(), plan="friends", at=story.now, actor=SYSTEM)
+    assert story.until(story.local(6, 2)) == [("2026-06-01", "open", {"base": 10000, "off": -2500})]
+    story.until(story.local(6, 25))
+    story.cancel()  # 24 of 30 days are owed: 80.00; the amount off stays, as it is less than that
+    assert story.until(story.local(6, 26)) == [("2026-06-25", "paid", {"base back": -2000})]
+    story.ends_well()
+
+
+def test_spend_earns_a_discount_on_all_of_it(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    rates = [{"up_to": "100", "percent_off": "0"}, {"up_to": "500", "percent_off": "5"}, {"up_to": None, "percent_off": "12.5"}]
+    prices = [
+        {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.01"},
+        {"code": "volume", "model": "discount", "tiers": rates, "covers": ["calls"]},
+    ]
+    story.until(story.local(1, 1))
+    story.subscribe(plan(session, story, base_price="20", prices=prices))
+    story.use(calls, story.local(1, 10), 10_000)  # 100.00: in the first tier
+    story.use(calls, story.local(2, 10), 10_001)  # 100.01: 5 % of it is 5.0005
+    story.use(calls, story.local(3, 10), 80_000)  # 800.00: 12.5 % of it
+    told = [amounts for _, _, amounts in story.until(story.local(4, 2))]
+    assert told[1:] == [
+        {"base": 2000, "calls": 10000},
+        {"base": 2000, "calls": 10001, "volume": -500},
+        {"base": 2000, "calls": 80000, "volume": -10000},
+    ]
+    story.ends_well()
+
+
+def test_one_plan_is_sold_in_two_currencies(session: Session) -> None:
+    story, calls = Story(session, currency="JPY"), make_metric(session)
+    yen = {"base_price": "9800", "prices": [{"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "1.5"}]}
+    both = plan(session, story, base_price="60", currencies={"JPY": yen})
+    story.until(story.local(1, 1))
+    assert story.subscribe(both).currency == "JPY"
+    story.use(calls, story.local(1, 10), 333)  # 499.5 yen
+    told = story.until(story.local(2, 2))
+    assert [amounts for _, _, amounts in told] == [{"base": 9800}, {"base": 9800, "calls": 500}]
     story.ends_well()
