@@ -18,7 +18,7 @@ from core.identity.models import Organization
 from core.identity.permissions import Scope
 from core.payments import queries as payments
 from core.subscriptions import lifecycle, plan_change, queries, status
-from core.subscriptions.models import Subscription, SubscriptionStatus
+from core.subscriptions.models import Subscription, SubscriptionItem, SubscriptionStatus
 
 TAG = "Subscriptions"
 AfterTrial = Literal["convert", "cancel", "pause"]
@@ -99,6 +99,19 @@ class Scheduled(Output):
     quantities: dict[str, Decimal]
 
 
+class ItemOut(Output):
+    """An add-on or coupon of a subscription, from `start_at` up to `end_at`."""
+
+    id: uuid.UUID
+    kind: str
+    plan: str
+    name: str
+    version: int
+    quantity: Decimal
+    start_at: datetime
+    end_at: datetime | None
+
+
 class SubscriptionOut(Output):
     """A subscription."""
 
@@ -109,6 +122,7 @@ class SubscriptionOut(Output):
     plan_id: uuid.UUID
     quantity: Decimal
     quantities: dict[str, Decimal]
+    items: list[ItemOut]
     status: str
     currency: str
     billing_anchor: str
@@ -186,6 +200,21 @@ def load(call: Call, subscription_id: uuid.UUID) -> tuple[Organization, Subscrip
     return organization, queries.subscription(call.session, organization.id, subscription_id)
 
 
+def item_out(row: SubscriptionItem) -> ItemOut:
+    """An attached item as the API shows it."""
+    version = row.plan_version
+    return ItemOut(
+        id=row.id,
+        kind=version.plan.kind,
+        plan=version.plan.code,
+        name=version.plan.name,
+        version=version.version,
+        quantity=row.quantity,
+        start_at=row.start_at,
+        end_at=row.end_at,
+    )
+
+
 def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
     """The row as the API shows it; the plan is the one that holds at `at`."""
     terms = list(row.terms)
@@ -200,6 +229,7 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         plan_id=version.plan_id,
         quantity=term.quantity,
         quantities={name: Decimal(held) for name, held in term.quantities.items()},
+        items=[item_out(item) for item in row.items if item.end_at is None or item.end_at > at],
         status=row.status,
         currency=row.currency,
         billing_anchor=row.anchor_mode,

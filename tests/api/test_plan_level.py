@@ -41,6 +41,31 @@ def test_seats_are_sold_changed_for_a_quoted_amount_and_explained(api: Api, cloc
     assert wrong["errors"] == [{"pointer": "/quantities/seets", "detail": 'Plan has no price for "seets"; did you mean seats?'}]
 
 
+def test_an_add_on_and_a_coupon_are_attached_changed_and_taken_away(api: Api, clock: Clock, customer: str) -> None:
+    api.made("/billing/plans", plan_body("team"))
+    api.made("/billing/plans", plan_body("support", kind="add_on", base_price="30"))
+    off = [{"code": "off", "model": "discount", "percent_off": "10"}]
+    api.made("/billing/plans", plan_body("launch", kind="coupon", base_price="0", duration_cycles=3, prices=off))
+    refused = api.post("/billing/subscriptions", {"organization_id": customer, "plan": "support"})
+    assert refused.get_json()["errors"][0]["pointer"] == "/plan"
+    started = api.made("/billing/subscriptions", {"organization_id": customer, "plan": "team"})
+    path = f"/billing/subscriptions/{started['id']}/items"
+    coupon = api.made(path, {"plan": "launch"})
+    assert (coupon["kind"], coupon["start_at"], coupon["end_at"]) == ("coupon", "2026-06-01T00:00:00Z", "2026-09-01T00:00:00Z")
+    assert api.post(path, {"plan": "launch"}).get_json()["code"] == "already_attached"
+    support = api.made(path, {"plan": "support", "quantity": "2"})
+    drafted = api.made("/billing/invoices", {"subscription_id": started["id"]})
+    assert [(line["code"], line["amount"]) for line in drafted["lines"]] == [("base", "100.00"), ("base", "60.00"), ("off", "-16.00")]
+
+    clock.advance(days=1)
+    changed = api.call("PATCH", f"{path}/{support['id']}", {"quantity": "3"}).get_json()
+    assert (changed["quantity"], changed["id"] == support["id"]) == ("3", False)
+    assert api.post(f"{path}", {"plan": "team"}).get_json()["errors"][0]["pointer"] == "/plan"
+    left = api.call("DELETE", f"{path}/{changed['id']}").get_json()
+    assert [item["plan"] for item in left["items"]] == ["launch"]
+    assert api.call("PATCH", f"{path}/{support['id']}", {"quantity": "4"}).status_code == 409
+
+
 @pytest.mark.parametrize(
     ("price", "pointer"),
     [
