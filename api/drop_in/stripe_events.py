@@ -6,6 +6,7 @@ external id), `payload[value]` the quantity. The whole payload but the customer 
 
 from __future__ import annotations
 
+import base64
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ class MeterEvents:
 
     def answer(self, pipeline: Pipeline, environ: Environ, *, at: datetime) -> Answer:
         """Do what the address asks for. Raises Refusal, and what the pipeline raises."""
-        path = environ["PATH_INFO"]
+        path, environ = environ["PATH_INFO"], _as_bearer(environ)
         opened = sessions.opened(environ, at=at) if path == STREAM else None
         principal = pipeline.admitted(environ, opened)
         if path in (ADJUSTMENTS, ADJUSTMENTS_V2):
@@ -200,6 +201,18 @@ def _session(environ: Environ, at: datetime) -> Answer:
         "livemode": _is_live(environ),
     }
     return 200, JSON_HEADERS, encode(shown)
+
+
+def _as_bearer(environ: Environ) -> Environ:
+    """With the key as a bearer token, also when it came as the user of HTTP Basic, as in Stripe's own curl examples."""
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "basic":
+        return environ
+    try:
+        key = base64.b64decode(given, validate=True).decode("ascii").partition(":")[0]
+    except ValueError:
+        key = ""
+    return {**environ, "HTTP_AUTHORIZATION": f"Bearer {key}"}
 
 
 def _is_live(environ: Environ) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import uuid
@@ -219,11 +220,15 @@ def test_stripes_library_sends_meter_events(served: Served, stripe_customer: tup
     assert unnamed.identifier == "v1-retry"
     second = client.v2.billing.meter_events.create({"event_name": "api_requests", "payload": paid, "identifier": "v2-a"})
     assert (second.object, second.payload["value"]) == ("v2.billing.meter_event", "25")
+    basic = {"Authorization": f"Basic {base64.b64encode(f'{token}:'.encode()).decode()}"}
+    form = b"event_name=api_requests&identifier=v1-b&payload[stripe_customer_id]=cus_42&payload[value]=25"
+    assert served.post("/v1/billing/meter_events", form, **basic)[1]["identifier"] == "v1-b"
     session = client.v2.billing.meter_event_session.create()
     streamed = [{"event_name": "api_requests", "payload": paid, "identifier": f"v2-s{i}"} for i in range(3)]
     library(served, session.authentication_token).v2.billing.meter_event_stream.create({"events": streamed})  # type: ignore[typeddict-item]
     assert served.events(organization_id) == [
         ("api_requests", "v1-a", "25", {"value": "25"}),
+        ("api_requests", "v1-b", "25", {"value": "25"}),
         ("tokens", "v1-retry", "1", {"tokens": "7", "model": "m-1"}),
         *(("api_requests", key, "25", {"value": "25"}) for key in ("v2-a", "v2-s0", "v2-s1", "v2-s2")),
     ]
