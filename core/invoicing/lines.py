@@ -19,6 +19,7 @@ from core.invoicing.rating import Rated
 from core.metering.models import Metric
 from core.money import format_decimal
 from core.periods import Period
+from core.pricing.replay import inputs
 from core.pricing.rules import Flat
 from core.pricing.terms import Kind, Timing
 from core.pricing.timeline import LineItem, LineKind
@@ -105,9 +106,12 @@ def window(item: LineItem, rated: Rated) -> tuple[datetime, datetime]:
 
 
 def detail(item: LineItem, rated: Rated) -> dict[str, Any]:
-    """How the amount came about, as JSON values: model, tiers walked, shares of the cycle, exact amount, owed, billed before."""
+    """How the amount came about, as JSON values: model, tiers walked, shares of the cycle, exact amount, owed, billed before.
+
+    With the inputs from which `replay` works it out again.
+    """
     currency = rated.subject.currency
-    derivation = item.owed.detail() if item.owed else {}
+    derivation = {**item.owed.detail(), **inputs(item.owed, rated.subject.terms)} if item.owed else {}
     return {
         **derivation,
         "currency": currency,

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from core.pricing.rules import PriceModel
@@ -312,8 +311,3 @@ def midnight(day: date, timezone: str) -> datetime:
         else:
             low = middle
     return high
-
-
-def overlaps(stretches: list[Stretch]) -> bool:
-    """Whether two things hold at once."""
-    return any(earlier.end is None or earlier.end > later.start for earlier, later in pairwise(stretches))

@@ -9,32 +9,29 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import test_clocks
 from core.audit import SYSTEM
 from core.catalog import publish
 from core.catalog.models import PlanVersion
 from core.db import db, transaction
 from core.errors import BillingError
 from core.identity.models import Organization, TestClock
-from core.invoicing import draft, finalize
+from core.invoicing import draft, finalize, replay
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.subscriptions import lifecycle, plan_change
 from core.subscriptions.models import Subscription, SubscriptionTerm
-from core.test_clocks import Due
 from tests import factories
 from tests.simulator import chance, wallet
-from tests.simulator.house import House, Killed, event_of
+from tests.simulator.house import House, event_of
 from tests.simulator.kernel import Divergence
+from tests.simulator.machines import Machines
 from tests.simulator.model import Key, Life, Plan, Refused
 
 BEGIN = datetime(2024, 1, 5, 10, 30, tzinfo=UTC)
 STEPS = 40
-ROUNDS_MAX = 200
 LAST_LOOK = timedelta(days=chance.LATE_DAYS_MAX + 1)
 
 
@@ -49,14 +46,13 @@ class Customer:
         self.sent = 0
 
 
-class World:
+class World(Machines):
     """Two customers of one seed in a house."""
 
     def __init__(self, house: House, seed: int) -> None:
         self.house, self.rng = house, random.Random(seed)
         self.now = BEGIN + timedelta(days=self.rng.uniform(0, 360))
         currency = self.rng.choice(("EUR", "EUR", "JPY", "KWD"))
-        self.uncounted = False
         self.plans: dict[str, Plan] = {}
         self.versions: dict[str, uuid.UUID] = {}
         self.rule_names: dict[str, tuple[str, str]] = {}
@@ -88,10 +84,11 @@ class World:
             with suppress(Refused):
                 self.cancel()
             self.settle()
-        self._pass_until(self.now + LAST_LOOK)
+        self.pass_until(self.now + LAST_LOOK)
         for _ in self._each():
             self.settle()
             wallet.compare(self)
+            self._replay()
 
     def _each(self) -> Iterator[Customer]:
         """One customer after the other, each in turn the one who acts."""
@@ -101,7 +98,7 @@ class World:
 
     def wait(self) -> None:
         """Time passes; what falls due is done, or waits for days as in an outage."""
-        self._pass_until(chance.later(self.rng, self.customer.life, self.now), idle=self.rng.random() < 0.3)
+        self.pass_until(chance.later(self.rng, self.customer.life, self.now), idle=self.rng.random() < 0.3)
 
     def use(self) -> None:
         """Usage is sent, sometimes twice."""
@@ -181,67 +178,6 @@ class World:
                 if draft.bill(session, subscription_id, as_of=self.now, actor=SYSTEM) is not None:
                     raise Divergence(f"a second run found something to bill on {subscription_id}")
 
-    def sweep(self) -> None:
-        """The scheduler's work at this moment, in any order, until nothing is due."""
-        if self.uncounted:
-            self.house.counted()
-            self.uncounted = False
-        parts = [self._bill_due, self._finalize_due, self._collect_due]
-        for _ in range(ROUNDS_MAX):
-            with transaction() as session:
-                due = test_clocks.due_now(session, self.clock_id)
-            if not due:
-                return
-            self.rng.shuffle(parts)
-            for part in parts:
-                part(due)
-        raise Divergence(f"at {self.now} this stays due whatever is done: {due}")
-
-    def alive(self, work: Callable[[Session], Any]) -> Any:
-        """One transaction that may be killed at any statement, and is then tried again, as the queue would."""
-        if self.rng.random() < 0.15:
-            self.house.executioner.left = self.rng.randint(1, 25)
-            try:
-                with transaction() as session:
-                    return work(session)
-            except Killed:
-                pass
-            finally:
-                self.house.executioner.left = 0
-        with transaction() as session:
-            return work(session)
-
-    def _pass_until(self, moment: datetime, *, idle: bool = False) -> None:
-        """Let time pass from stop to stop, or all at once while the machines are down."""
-        if not idle:
-            self.sweep()
-        with transaction() as session:
-            clock = session.get_one(TestClock, self.clock_id)
-            clock.advance_to = moment
-            if idle:
-                clock.frozen_time, clock.advance_to = moment, None
-        while not idle and self._step():
-            self.sweep()
-        self.now = moment
-
-    def _step(self) -> bool:
-        with transaction() as session:
-            goes_on = test_clocks.step(session, self.clock_id)
-            self.now = session.get_one(TestClock, self.clock_id).frozen_time
-        return goes_on
-
-    def _bill_due(self, due: Due) -> None:
-        if due.subscription_ids:
-            self.alive(lambda session: draft.bill_many(session, due.subscription_ids, as_of=self.now, actor=SYSTEM))
-
-    def _finalize_due(self, due: Due) -> None:
-        if due.draft_ids:
-            self.alive(lambda session: finalize.finalize_many(session, due.draft_ids, at=self.now, actor=SYSTEM))
-
-    def _collect_due(self, due: Due) -> None:
-        for invoice_id in due.invoice_ids:
-            wallet.collect(self, invoice_id)
-
     def _bill_now(self, session: Session, subscription_id: uuid.UUID) -> None:
         drafted = draft.bill(session, subscription_id, as_of=self.now, actor=SYSTEM)
         if drafted is not None:
@@ -309,6 +245,15 @@ class World:
             kept = owes is not None and not owes.credits and minor > wanted
             if minor != wanted and not kept:
                 raise Divergence(f"at {self.now} {key} of {subscription_id} is billed {minor}, owed {wanted}")
+
+    def _replay(self) -> None:
+        """Every issued invoice comes out again, figure by figure, from what is stored with it."""
+        with transaction() as session:
+            issued = select(Invoice.id).where(Invoice.organization_id == self.customer.id, Invoice.finalized_at.is_not(None))
+            for invoice_id in session.scalars(issued):
+                again = replay.replay(session, self.customer.id, invoice_id)
+                if again.differences or again.unpriced:
+                    raise Divergence(f"replay of {again.number}: {again.differences} {again.unpriced}")
 
     def _sell(self, session: Session, seed: int, currency: str) -> None:
         """Publish the seed's plans."""

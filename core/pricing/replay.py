@@ -1,0 +1,144 @@
+"""A billed line worked out again from what is stored with it: the price, the usage, the windows, how a part of a cycle is measured. Pure.
+
+`inputs` is stored beside the derivation (`Owed.detail`); `again` reads both back and prices them as if for the first time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+from core.money import EXACT, plain, round_half_up
+from core.periods import Period
+from core.pricing.compound import Matrix
+from core.pricing.models import Model, bare, parse
+from core.pricing.modifiers import Modified
+from core.pricing.proration import Proration, share
+from core.pricing.spend import SpendPart, spend_part
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term, Timing
+from core.pricing.timeline import Owed, Part, owed
+from core.pricing.usage import Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
+
+EVENTS_MAX = 5_000
+"""Amounts of single events that are kept with a line; of a line with more, only the sums are."""
+_LINE = "line"
+
+
+def inputs(entry: Owed, terms: Sequence[Term]) -> dict[str, object]:
+    """What `Owed.detail` leaves out and `again` needs, as JSON values."""
+    rule = entry.rule
+    zones = {term.id: term.anchor.timezone for term in terms}
+    found: dict[str, object] = {"proration": rule.prorate.value, "timezone": zones.get(entry.parts[0].segments[0].term_id, "UTC")}
+    model = bare(rule.model)
+    if isinstance(model, Matrix):
+        found["dimensions"] = list(model.group_by)
+    if rule.overage_factor != 1:
+        found["overage_factor"] = plain(rule.overage_factor)
+    several = [part.usage for part in entry.parts if isinstance(part, Part) and not isinstance(part.usage, Decimal)]
+    if several:
+        found["usage"] = [_written(usage) for usage in several]
+    return found
+
+
+def again(detail: Mapping[str, Any], currency: str) -> Owed | None:
+    """The amount owed, priced anew; None for a line that holds no price (nothing is owed any more, or it was written by hand).
+
+    ValueError or KeyError when what is stored cannot be read, such as usage of more than EVENTS_MAX events, which is not kept.
+    """
+    if "parts" not in detail:
+        return None
+    kind, cycle, policy = Kind(detail["kind"]), _period(detail["cycle"]), Proration(detail["proration"])
+    rule = Rule(
+        id=_LINE,
+        code=_LINE,
+        kind=kind,
+        timing=Timing(detail["timing"]),
+        model=_model(detail),
+        metric_id=_LINE if kind is Kind.USAGE else None,
+        prorate=policy,
+        overage_factor=Decimal(detail.get("overage_factor", "1")),
+    )
+    with localcontext(EXACT):
+        if kind in ON_SPEND:
+            return _spend(rule, cycle, detail, currency)
+        if kind is Kind.USAGE:
+            return _usage(rule, cycle, detail, currency)
+        cuts = [_segment(rule, cycle, window, part, detail) for part in detail["parts"] for window in part["windows"]]
+    return owed(cuts, {}, currency)[LineKey(_LINE, cycle.start)]
+
+
+def _usage(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) -> Owed:
+    (part,) = detail["parts"]
+    included = Decimal(part.get("included", "0"))
+    rule = replace(rule, included=included)
+    cuts = [_segment(rule, cycle, window, part, detail) for window in part["windows"]]
+    cuts[0] = cuts[0]._replace(allowance=Fraction(included))
+    usage: Usage = _read(detail["usage"][0]) if "usage" in detail else Decimal(part["quantity"]) + included
+    first = cuts[0].window
+    return owed(cuts, {(rule.reads, first.start, first.end): usage}, currency)[LineKey(_LINE, cycle.start)]
+
+
+def _spend(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) -> Owed:
+    (stored,) = detail["parts"]
+    cuts = [_segment(rule, cycle, window, stored, detail) for window in stored["windows"]]
+    part: SpendPart = spend_part(cuts, round_half_up(Decimal(stored["quantity"]), currency), currency)
+    minor = round_half_up(part.amount, currency)
+    return Owed(LineKey(_LINE, cycle.start), rule, cycle, currency, minor, part.amount, Decimal(1), (part,))
+
+
+def _segment(rule: Rule, cycle: Period, window: Sequence[str], part: Mapping[str, Any], detail: Mapping[str, Any]) -> Segment:
+    span = _period(window)
+    fraction = share(span, cycle, rule.prorate, str(detail["timezone"]))
+    quantity = Decimal(0) if rule.kind is Kind.USAGE else Decimal(part["quantity"])
+    return Segment(LineKey(_LINE, cycle.start), rule, _LINE, cycle, span, fraction, quantity)
+
+
+def _model(detail: Mapping[str, Any]) -> Model:
+    model = parse(detail["model"])
+    inner = bare(model)
+    if not isinstance(inner, Matrix):
+        return model
+    inner = replace(inner, group_by=tuple(detail.get("dimensions", ())))
+    return replace(model, model=inner) if isinstance(model, Modified) else inner
+
+
+def _period(span: Sequence[str]) -> Period:
+    return Period(datetime.fromisoformat(span[0]), datetime.fromisoformat(span[1]))
+
+
+def _written(usage: Usage) -> dict[str, object] | str:
+    match usage:
+        case Decimal():
+            return plain(usage)
+        case Grouped():
+            return {"grouped": [[list(key), plain(quantity)] for key, quantity in usage.quantities.items()]}
+        case Events():
+            kept = len(usage.amounts) <= EVENTS_MAX
+            return {"events": [plain(amount) for amount in usage.amounts]} if kept else {"too_many_events": str(len(usage.amounts))}
+        case Changes():
+            return {"changes": [[plain(change.units), plain(change.prorated_units)] for change in usage.changes]}
+        case Carried():
+            return {"carried": [plain(usage.quantity), plain(usage.amount)]}
+        case Several():
+            return {"several": [_written(part) for part in usage.parts]}
+
+
+def _read(data: Any) -> Usage:
+    match data:
+        case str():
+            return Decimal(data)
+        case {"grouped": pairs}:
+            return Grouped({tuple(key): Decimal(quantity) for key, quantity in pairs})
+        case {"events": amounts}:
+            return Events(tuple(map(Decimal, amounts)))
+        case {"changes": pairs}:
+            return Changes(tuple(ProratedChange(Decimal(units), Decimal(prorated)) for units, prorated in pairs))
+        case {"carried": [quantity, amount]}:
+            return Carried(Decimal(quantity), Decimal(amount))
+        case {"several": parts}:
+            return Several(tuple(map(_read, parts)))
+        case {"too_many_events": count}:
+            raise ValueError(f"its {count} events were not kept with it, only their sums")
+    raise ValueError("its usage cannot be read")
