@@ -71,7 +71,7 @@ def test_issued_invoices_are_identical(session: Session, invoices: list[Invoice]
         ("invoices", "subtotal_minor = subtotal_minor - 1, tax_minor = tax_minor + 1 WHERE id = :id", "sums, tax"),
         (
             "pricing_rules",
-            "rules = jsonb_set(rules, '{tiers,1,unit_price}', '\"9\"') WHERE kind = 'usage' AND :id IS NOT NULL",
+            "rules = jsonb_set(rules, '{tiers,1,unit_price}', '\"9\"') WHERE kind = 'usage' AND :id <> ''",
             "price list",
         ),
     ],
