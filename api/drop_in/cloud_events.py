@@ -7,6 +7,7 @@ make the idempotency key. Extension attributes are allowed and not kept.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -31,8 +32,9 @@ POINTERS = {
     "/quantity": "/data/quantity",
 }
 KEY_LENGTH_MAX = 255
-URI_MARKS = ":/?#[]!$&'()*+,;="
-"""Of the characters a URI may have all but @ and %, which separate and escape here."""
+PLAIN = re.compile("[!-$&-?A-~]+")
+"""Visible ASCII but for @ and %, which separate and escape in a key."""
+PLAIN_MARKS = "!\"#$&'()*+,-./:;<=>?[\\]^_`{|}~"
 ATTRIBUTES = ("id", "source", "type", "specversion", "time", "subject", "datacontenttype")
 
 
@@ -63,10 +65,14 @@ def shown(verdict: Verdict) -> Verdict:
 
 def idempotency_key(source: str, event_id: str) -> str:
     """One key for each pair, readable while it is short: `id@source`."""
-    key = f"{quote(event_id, safe=URI_MARKS)}@{quote(source, safe=URI_MARKS)}"
+    key = f"{_escaped(event_id)}@{_escaped(source)}"
     if len(key) <= KEY_LENGTH_MAX:
         return key
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _escaped(text: str) -> str:
+    return text if PLAIN.fullmatch(text) else quote(text, safe=PLAIN_MARKS)
 
 
 def _translated(event: Any, sent: bytes) -> bytes | Untranslatable:

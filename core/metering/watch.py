@@ -44,7 +44,7 @@ UNCLAIMED = f"""SELECT n.name, o.id AS organization_id, u.first_seen_at, counted
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One event as it came in. `status`: counted, pending, duplicate, conflict or rejected (then `detail` says why)."""
+    """One event as it came in. `status`: counted, unclaimed, pending, duplicate, conflict or rejected (then `detail` says why)."""
 
     received_at: datetime
     status: str
@@ -125,7 +125,18 @@ def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: 
     last_batch, last_rejection = _cursor(cursor)
     accepted = tail.newest(session, organization_id, after_batch=last_batch, limit=limit)
     refused = _refused(session, organization_id, last_rejection, limit)
-    found = [Seen(row.received_at, row.status, row.organization_id, row.event_name, row.quantity, row.idempotency_key) for row in accepted]
+    claimed = set(session.scalars(select(Metric.event_name).where(Metric.archived_at.is_(None))))
+    found = [
+        Seen(
+            row.received_at,
+            "unclaimed" if row.status == "counted" and row.event_name not in claimed else row.status,
+            row.organization_id,
+            row.event_name,
+            row.quantity,
+            row.idempotency_key,
+        )
+        for row in accepted
+    ]
     found += [
         Seen(
             row.received_at,

@@ -50,6 +50,8 @@ def test_a_metric_claims_what_was_kept_before_it(metering: Metering, lenient: An
     (kept,) = waiting(metering)
     assert (kept.event_name, kept.organization_id, kept.events) == ("render", organization_id, 12)
     assert set(kept.properties) == {"seconds"}
+    with metering.app.app_context(), transaction() as session:
+        assert {seen.event_name: seen.status for seen in watch.seen(session).events} == {"render": "unclaimed", "known": "counted"}
 
     metric_id = metering.metric("render_seconds", event_name="render", property="seconds")
     metering.count()
