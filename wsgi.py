@@ -1,4 +1,4 @@
-"""The web process: `granian --interface wsgi wsgi:create_app --factory`. Nothing runs at import."""
+"""The web process: `granian --interface wsgi wsgi:serve --factory`. Nothing runs at import."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from api.drop_in import front
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
+from core.metering import memory
 from web import assets, auth, csp, csrf, errors, filters, htmx, monitoring, requests, shell
 
 ROOT = Path(__file__).resolve().parent
@@ -56,6 +57,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     front.install(app, usage.install(app, settings))
     _add_probes(app)
     monitoring.init_app(app, settings)
+    return app
+
+
+def serve() -> Flask:
+    """create_app() for a server's process, whose memory is settled once everything is loaded."""
+    app = create_app()
+    memory.settle()
     return app
 
 

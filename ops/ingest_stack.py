@@ -80,7 +80,7 @@ def stack(organizations: int) -> Iterator[Stack]:
             "--interface",
             "wsgi",
             "--factory",
-            "wsgi:create_app",
+            "wsgi:serve",
             "--port",
             str(port),
             "--blocking-threads",

@@ -89,7 +89,7 @@ class Stack:
     def product(self) -> list[Service]:
         """The product's own processes."""
         web = self.environment
-        granian = ["-m", "granian", "--interface", "wsgi", "--factory", "wsgi:create_app", "--host", web["WEB_HOST"], "--port", web["PORT"]]
+        granian = ["-m", "granian", "--interface", "wsgi", "--factory", "wsgi:serve", "--host", web["WEB_HOST"], "--port", web["PORT"]]
         size = [
             "--workers",
             web["WEB_WORKERS"],

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from core import clock, config, logs
+from core.metering import memory
 from core.metering.aggregate import Aggregator, keep_counting
 from core.metering.dedup import SegmentStore
 
@@ -19,6 +20,7 @@ def main() -> int:
     settings = config.current()
     logs.configure()
     sys.setswitchinterval(SWITCH_SECONDS)
+    memory.settle()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -46,23 +46,34 @@ def parse(text: str) -> int:
 
 
 def parse_column(texts: Sequence[str]) -> NDArray[np.int64] | None:
-    """Microseconds of many timestamps of one form, `2026-11-22T10:30:00[.ffffff]Z`; None when any is different or no date."""
+    """Microseconds of many timestamps of one form; None when any is different or no date. See parse_rows."""
     length = len(texts[0])
     joined = "".join(texts)
-    if not 20 <= length <= 27 or length == 21 or len(joined) != length * len(texts) or not joined.isascii():
+    if len(joined) != length * len(texts) or not joined.isascii():
         return None
-    grid = np.frombuffer(joined.encode(), np.uint8).reshape(len(texts), length)
-    separators = {**SEPARATORS, length - 1: "Z", **({19: "."} if length > 20 else {})}
-    if any((grid[:, place] != ord(mark)).any() for place, mark in separators.items()):
+    return parse_rows(np.frombuffer(joined.encode(), np.uint8).reshape(len(texts), length))
+
+
+def parse_rows(rows: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """Microseconds of timestamps of one form, `2026-11-22T10:30:00[.ffffff]` and Z or +00:00, a row of characters each; else None."""
+    length = rows.shape[1]
+    zone = "Z" if length and rows[0, -1] == ord("Z") else "+00:00"
+    rows, end = rows[:, : length - len(zone)], rows[:, max(0, length - len(zone)) :]
+    length -= len(zone)
+    if not 19 <= length <= 26 or length == 20 or (end != np.frombuffer(zone.encode(), np.uint8)).any():
         return None
-    digits = grid - np.uint8(ord("0"))
-    digits[:, list(separators)] = 0
-    if (digits > 9).any():
+    separators = SEPARATORS if length == 19 else {**SEPARATORS, 19: "."}
+    places = list(separators)
+    if (rows[:, places] != np.frombuffer("".join(separators.values()).encode(), np.uint8)).any():
+        return None
+    digits = rows - np.uint8(ord("0"))
+    digits[:, places] = 0
+    if int(digits.max()) > 9:
         return None
     dates, hour, minute, second, in_day = (digits.astype(np.float64) @ WEIGHTS[:length]).T
-    if (hour > 23).any() or (minute > 59).any() or (second > 59).any():
+    if hour.max() > 23 or minute.max() > 59 or second.max() > 59:
         return None
-    distinct, which = np.unique(dates, return_inverse=True)
+    distinct, which = (dates[:1], 0) if (dates == dates[0]).all() else np.unique(dates, return_inverse=True)
     try:
         midnights = [micros(datetime.strptime(f"{int(day):08}", "%Y%m%d").replace(tzinfo=UTC)) for day in distinct]
     except ValueError:

@@ -6,7 +6,7 @@ careful road would not, nor differently (tests/metering/test_roads.py compares t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import astuple
+from numpy.typing import NDArray
 
 from core.metering import wire
 from core.metering.bodies import Form
@@ -48,8 +49,8 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     unit: str | UnsetType = UNSET
 
 
-class _Unusual(Exception):
-    """Something the quick road does not judge."""
+class Unusual(Exception):
+    """Something that is not judged by whole columns."""
 
 
 _one = msgspec.json.Decoder(_Event, float_hook=Decimal)
@@ -71,7 +72,7 @@ def judge(
         return _judged(
             directory, own, body, dict(zip(_Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
         )
-    except (_Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 
@@ -81,37 +82,40 @@ def _judged(
     size = len(given["idempotency_key"])
     names = _one_name(given)
     types = directory.event_types(set(names))
-    kinds = {name: _known(types.get(name)) for name in set(names)}
-    organizations, limits = _organizations(directory, own, given, window, at)
+    kinds = {name: known(types.get(name)) for name in set(names)}
+    called, owned = _called(_references(given), size)
+    organizations, limits = owners(directory, own, called, window, at)
+    if len(limits[0]) > 1:
+        limits = (limits[0][owned], limits[1][owned], limits[2][owned])
     timestamps, defaulted = _timestamps(given["timestamp"], limits)
     keys = _keys(given["idempotency_key"])
     wholes, fractions = _quantities(given["quantity"])
     properties = _properties(given["properties"])
-    units, subscriptions = _units(given["unit"]), _subscriptions(given["subscription_id"])
     _no_name_twice(body, given, properties)
     columns = Columns(
-        organizations,
+        organizations[owned],
         np.array([kinds[name].number for name in names], np.int32),
         timestamps,
         defaulted,
         wholes,
         fractions,
         np.arange(size, dtype=np.int16),
-        texts(keys, properties, units, subscriptions),
+        texts(keys, properties, units(given["unit"]), subscriptions(given["subscription_id"])),
     )
-    return columns, _fed(kinds, names, columns, given["properties"])
+    return columns, fed(kinds, names, columns, given["properties"])
 
 
-def _known(kind: EventType | None) -> EventType:
+def known(kind: EventType | None) -> EventType:
+    """An event type there is; raises Unusual."""
     if kind is None:
-        raise _Unusual
+        raise Unusual
     return kind
 
 
 def _one_name(given: dict[str, Column]) -> Column:
     used = [name for name in wire.NAME_FIELDS if _is_given(given[name])]
     if len(used) != 1:
-        raise _Unusual
+        raise Unusual
     return given[used[0]]
 
 
@@ -119,59 +123,79 @@ def _is_given(column: Column) -> bool:
     """Whether every event has the field; raises when only some have."""
     missing = column.count(UNSET)
     if missing not in (0, len(column)):
-        raise _Unusual
+        raise Unusual
     return not missing
 
 
-def _organizations(
-    directory: Directory, own: Account | None, given: dict[str, Column], window: Window, at: datetime
-) -> tuple[Int32, Limits]:
-    """Organization numbers, and now, first and last acceptable timestamp of each event."""
+def _references(given: dict[str, Column]) -> Column:
     used = [name for name in wire.ORGANIZATION_FIELDS if _is_given(given[name])]
-    size = len(given["idempotency_key"])
-    if len(used) > 1 or (own is None and not used):
-        raise _Unusual
-    references: Column = given[used[0]] if used else ()
+    if len(used) > 1:
+        raise Unusual
+    return given[used[0]] if used else ()
+
+
+def _called(references: Column, size: int) -> tuple[list[str], NDArray[np.intp]]:
+    """The different references, and which of them each event has."""
+    places = {reference: place for place, reference in enumerate(dict.fromkeys(references))}
+    return list(places), np.array([places[reference] for reference in references], np.intp) if places else np.zeros(size, np.intp)
+
+
+def owners(directory: Directory, own: Account | None, called: Collection[str], window: Window, at: datetime) -> tuple[Int32, Limits]:
+    """Numbers of the organizations `called` so (none: of the key's own); now, first and last acceptable timestamp of each, or of all.
+
+    Raises Unusual.
+    """
     if own is not None:
-        if not all(own.is_called(reference) for reference in set(references)) or own.id in directory.blocks():
-            raise _Unusual
-        return np.full(size, own.number, np.int32), _limits([own], window, at)
-    found = directory.accounts(set(references))
-    accounts = [found[reference] for reference in references if reference in found]
-    if len(accounts) < size or any(account.status == "closed" for account in accounts):
-        raise _Unusual
+        if not all(map(own.is_called, called)) or own.id in directory.blocks():
+            raise Unusual
+        return np.full(max(1, len(called)), own.number, np.int32), _limits([own], window, at)
+    found = directory.accounts(called)
+    accounts = [found[reference] for reference in called if reference in found]
+    if not called or len(accounts) < len(called) or "closed" in {account.status for account in accounts}:
+        raise Unusual
     if directory.blocks() and not directory.blocks().keys().isdisjoint([account.id for account in accounts]):
-        raise _Unusual
-    return np.fromiter([account.number for account in accounts], np.int32, size), _limits(accounts, window, at)
+        raise Unusual
+    one_time = {account.frozen_time for account in accounts} == {None}
+    return np.array([account.number for account in accounts], np.int32), _limits(accounts[:1] if one_time else accounts, window, at)
 
 
-def _limits(accounts: Sequence[Account], window: Window, at: datetime) -> Limits:
+def _limits(accounts: Collection[Account], window: Window, at: datetime) -> Limits:
     """Bounds of each account; one of each when all live in the same time."""
     times = {account.frozen_time: bounds(account, window, at) for account in {item.frozen_time: item for item in accounts}.values()}
     each = [times[account.frozen_time] for account in accounts] if len(times) > 1 else list(times.values())
     return tuple(np.array([getattr(limit, name) for limit in each], np.int64) for name in ("now", "first", "last"))  # type: ignore[return-value]
 
 
+def now_for_all(size: int, limits: Limits) -> tuple[Int64, Flags]:
+    """The timestamps of events that came without one."""
+    return np.broadcast_to(limits[0], (size,)).copy(), np.ones(size, np.bool_)
+
+
+def in_window(moments: Int64, limits: Limits) -> Int64:
+    """`moments`, when all are acceptable; raises Unusual."""
+    _, first, last = limits
+    if (moments < first).any() or (moments > last).any():
+        raise Unusual
+    return moments
+
+
 def _timestamps(texts: Column, limits: Limits) -> tuple[Int64, Flags]:
-    now, first, last = limits
     if not _is_given(texts):
-        return np.broadcast_to(now, (len(texts),)).copy(), np.ones(len(texts), np.bool_)
+        return now_for_all(len(texts), limits)
     values = parse_column(texts)
     if values is None:
         try:
             values = np.array([parse(text) for text in texts], np.int64)
         except BadTimestamp as error:
-            raise _Unusual from error
-    if (values < first).any() or (values > last).any():
-        raise _Unusual
-    return values, np.zeros(len(texts), np.bool_)
+            raise Unusual from error
+    return in_window(values, limits), np.zeros(len(texts), np.bool_)
 
 
 def _keys(keys: Column) -> list[bytes]:
     joined = "".join(keys)
     lengths = set(map(len, keys))
     if not joined.isascii() or not joined.isprintable() or " " in joined or not 1 <= min(lengths) <= max(lengths) <= 255:
-        raise _Unusual
+        raise Unusual
     return "\n".join(keys).encode().split(b"\n")
 
 
@@ -181,15 +205,15 @@ def _quantities(tokens: Column) -> tuple[Int64, Int64]:
     joined = b"\0".join(tokens)
     quotes = joined.count(b'"')
     if quotes and (quotes != 2 * len(tokens) or any(bytes(token)[:1] != b'"' for token in tokens)):
-        raise _Unusual
-    return _numbers(joined.replace(b'"', b"").split(b"\0"))
+        raise Unusual
+    return numbers(joined.replace(b'"', b"").split(b"\0"))
 
 
-def _numbers(texts: Sequence[bytes]) -> tuple[Int64, Int64]:
-    """Whole units and 10^-12ths of decimals such as `12.5`, digit place by digit place for all rows at once."""
+def numbers(texts: Sequence[bytes]) -> tuple[Int64, Int64]:
+    """Whole units and 10^-12ths of decimals such as `12.5`, digit place by digit place for all rows at once; raises Unusual."""
     longest = max(map(len, texts))
     if longest > TOKEN_LENGTH_MAX:
-        raise _Unusual
+        raise Unusual
     grid = np.array(texts, f"S{longest}").view(np.uint8).reshape(len(texts), longest)
     wholes, fractions, places, lead = (np.zeros(len(texts), np.int64) for _ in range(4))
     after = np.zeros(len(texts), np.bool_)
@@ -198,7 +222,7 @@ def _numbers(texts: Sequence[bytes]) -> tuple[Int64, Int64]:
         digits = characters - ZERO
         is_digit = digits < 10
         if not (is_digit | is_dot | (characters == 0)).all() or (is_dot & (after | (lead == 0))).any():
-            raise _Unusual
+            raise Unusual
         before, behind = is_digit & ~after, is_digit & after
         wholes = np.where(before, wholes * 10 + digits, wholes)
         fractions = np.where(behind, fractions * 10 + digits, fractions)
@@ -206,7 +230,7 @@ def _numbers(texts: Sequence[bytes]) -> tuple[Int64, Int64]:
         places += behind
         after |= is_dot
     if (lead == 0).any() or (lead > 14).any() or (places > 12).any() or (after & (places == 0)).any():
-        raise _Unusual
+        raise Unusual
     return wholes, fractions * POWERS[12 - places]
 
 
@@ -215,13 +239,13 @@ def _properties(given: Column) -> list[bytes]:
         return [b"{}"] * len(given)
     encoded = _encode_lines(given)
     if b"[" in encoded or encoded.count(b"{") != len(given):
-        raise _Unusual
+        raise Unusual
     for names in set(map(tuple, given)):
         if len(names) > wire.PROPERTIES_MAX or not all(map(wire.is_name, names)):
-            raise _Unusual
+            raise Unusual
     lines = encoded.split(b"\n")[:-1]
     if len(lines) != len(given) or max(map(len, lines)) > PROPERTIES_BYTES_MAX:
-        raise _Unusual
+        raise Unusual
     return lines
 
 
@@ -240,28 +264,31 @@ def _no_name_twice(body: bytes, given: dict[str, Column], properties: Sequence[b
         elif name != "quantity":
             explained += "".join(column).count(":")
     if explained != body.count(b":"):
-        raise _Unusual
+        raise Unusual
 
 
-def _units(units: Column) -> dict[int, str]:
-    if not _is_given(units):
+def units(given: Column) -> dict[int, str]:
+    """By row, unless no event has one; raises Unusual."""
+    if not _is_given(given):
         return {}
-    for unit in set(units):
+    for unit in set(given):
         if not 1 <= len(unit) <= wire.UNIT_LENGTH_MAX or wire.UNPRINTABLE.search(unit):
-            raise _Unusual
-    return dict(enumerate(units))
+            raise Unusual
+    return dict(enumerate(given))
 
 
-def _subscriptions(ids: Column) -> dict[int, bytes]:
+def subscriptions(ids: Column) -> dict[int, bytes]:
+    """By row, unless no event has one; raises Unusual."""
     if not _is_given(ids):
         return {}
     try:
         return {row: wire.subscription_bytes(value) for row, value in enumerate(ids)}
     except ValueError as error:
-        raise _Unusual from error
+        raise Unusual from error
 
 
-def _fed(kinds: dict[str, EventType], names: Column, columns: Columns, properties: Column) -> Sequence[str]:
+def fed(kinds: dict[str, EventType], names: Column, columns: Columns, properties: Column) -> Sequence[str]:
+    """The JSON list of metrics that each event feeds; raises Unusual."""
     if all(kind.plain for kind in kinds.values()):
         codes = {name: kind.codes for name, kind in kinds.items()}
         return [codes[name] for name in names]
@@ -274,5 +301,5 @@ def _fed(kinds: dict[str, EventType], names: Column, columns: Columns, propertie
         try:
             fed.append(kind.codes if kind.plain else fed_codes(kind, item))
         except Fault as fault:
-            raise _Unusual from fault
+            raise Unusual from fault
     return fed
