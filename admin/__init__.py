@@ -14,6 +14,7 @@ PAGES = (
     "search",
     "accounts",
     "account_usage",
+    "account_limits",
     "account_actions",
     "subscriptions",
     "plan_changes",

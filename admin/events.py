@@ -36,6 +36,8 @@ FIXES = {
     "missing_field": "Send the field that is named; each event needs an idempotency key of its own.",
     "unknown_organization": "Create the account with this external ID, or correct the reference; a key of an account needs none.",
     "unknown_field": "Put values of your own into properties.",
+    "limit_reached": "The account's limit is used up until its window ends. Raise the limit, then let the customer send the events again.",
+    "spend_cap_reached": "The customer's own spend cap is reached. Only the customer raises it; then the events can be sent again.",
     "too_large": "Send less: large texts do not belong into usage events.",
 }
 FIX = "Correct what is named and send the events again with the same idempotency keys."
