@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.catalog.models import PricingRule
+from core.catalog.plan_document import PRICES_MAX
 from core.db import among, new_id
 from core.invoicing.rating import Rated
 from core.metering.models import Metric
@@ -21,7 +22,7 @@ from core.money import format_decimal
 from core.periods import Period
 from core.pricing.replay import inputs
 from core.pricing.rules import Flat
-from core.pricing.terms import Kind, Timing
+from core.pricing.terms import ON_SPEND, Kind, Timing
 from core.pricing.timeline import LineItem, LineKind
 
 ROUNDING = "half away from zero, once per line"
@@ -41,17 +42,20 @@ class RuleName:
 def rule_names(session: Session, rule_ids: Collection[str]) -> dict[str, RuleName]:
     """The names of pricing rules, by rule id; one query."""
     rows = session.execute(
-        select(PricingRule.id, PricingRule.code, PricingRule.name, PricingRule.metric_id, PricingRule.position, Metric.unit)
+        select(PricingRule.id, PricingRule.code, PricingRule.name, PricingRule.metric_id, PricingRule.position)
+        .add_columns(PricingRule.licensed, Metric.unit)
         .outerjoin(Metric, Metric.id == PricingRule.metric_id)
         .where(among(PricingRule.id, map(uuid.UUID, rule_ids)))
     )
-    return {str(row.id): RuleName(row.code, row.name, row.unit or "", row.metric_id, row.position) for row in rows}
+    return {str(row.id): RuleName(row.code, row.name, row.unit or row.licensed or "", row.metric_id, row.position) for row in rows}
 
 
 def loaded_names(rules: Iterable[PricingRule]) -> dict[str, RuleName]:
     """The same of rules that are loaded with their metrics."""
     return {
-        str(rule.id): RuleName(rule.code, rule.name, (rule.metric.unit if rule.metric else None) or "", rule.metric_id, rule.position)
+        str(rule.id): RuleName(
+            rule.code, rule.name, (rule.metric.unit if rule.metric else rule.licensed) or "", rule.metric_id, rule.position
+        )
         for rule in rules
     }
 
@@ -142,9 +146,11 @@ def _called(item: LineItem, rated: Rated, names: dict[str, RuleName]) -> dict[st
 
 def _order(item: LineItem, names: dict[str, RuleName]) -> tuple[bool, datetime, int, bool]:
     known = names.get(item.key.rule_id)
-    return not _in_advance(item), item.key.cycle_start, known.position if known else 0, item.kind is not LineKind.CREDIT
+    rule, position = item.rule, known.position if known else 0
+    place = position if rule is None or rule.kind not in ON_SPEND else position + PRICES_MAX  # behind what it looks at
+    return not _in_advance(item), item.key.cycle_start, place, item.kind is not LineKind.CREDIT
 
 
 def _in_advance(item: LineItem) -> bool:
     rule = item.rule
-    return rule is None or (rule.kind is Kind.RECURRING and rule.timing is Timing.IN_ADVANCE)
+    return rule is None or (rule.kind is not Kind.USAGE and rule.timing is Timing.IN_ADVANCE)

@@ -150,11 +150,19 @@ def _row(line: Line, net: int, rate: Decimal | None, reader: Reader) -> Row:
         compare_minor=None if reader.compared is None else reader.compared.get(line.code, 0),
         href=reader.href(line),
         tiers=() if corrects or line.metric_id is None else wording.tier_rows(detail, locale),
-        formula=wording.correction(detail, currency, locale) if corrects else wording.formula(detail, line.unit, currency, locale),
+        formula=_formula(line, reader),
         rounding=wording.rounding(detail, currency, locale),
         csv_href=reader.csv_href(line),
         tax_rate=rate,
     )
+
+
+def _formula(line: Line, reader: Reader) -> str:
+    found = wording.formula(line.detail, line.unit, reader.currency, reader.locale)
+    if line.kind not in (LineKind.ADJUSTMENT, LineKind.CREDIT):
+        return found
+    both = wording.correction(line.detail, reader.currency, reader.locale)
+    return f"{both}; {found}" if found and line.metric_id is None else both
 
 
 def _title(line: Line, reader: Reader) -> str:
@@ -168,7 +176,7 @@ def _title(line: Line, reader: Reader) -> str:
 
 
 def _name(line: Line) -> str:
-    return f"{line.name}, unused time" if line.kind == LineKind.CREDIT and line.metric_id is None else line.name
+    return wording.corrected(line.name, line.detail) if line.kind == LineKind.CREDIT and line.metric_id is None else line.name
 
 
 def _detail(line: Line, reader: Reader) -> str:

@@ -28,9 +28,10 @@ from core.pricing.rules import (
     Volume,
     VolumeBlocks,
 )
+from core.pricing.terms import ON_SPEND, Kind, Timing
 
 TIERED = (Graduated, Volume, Stairstep)
-SEVERAL = (Matrix, TimeOfUse, Percentage, Sum, GraduatedProrated)
+SEVERAL = (Matrix, TimeOfUse, Percentage, Sum, GraduatedProrated, Capacity, Dynamic)
 """Models whose steps are shown even where there is one."""
 _TIER = re.compile(r"(?P<of>.*, )?tier [0-9]+(?P<blocks>, blocks of .*)?")
 READABLE_DENOMINATOR_MAX = 400
@@ -117,9 +118,13 @@ def price_range(detail: Mapping[str, Any], currency: str, locale: str) -> str:
 def formula(detail: Mapping[str, Any], unit: str, currency: str, locale: str) -> str:
     """How the amount came about, in words a customer can redo on paper; "" where the tiers say it all."""
     parts = detail.get("parts") or []
-    if len(parts) != 1:
+    if len(parts) > 1:  # seats that changed within the period
+        return " + ".join(filter(None, (formula({**detail, "parts": [part]}, unit, currency, locale) for part in parts)))
+    if not parts:
         return str(detail.get("formula", ""))
     part, found = parts[0], model(detail)
+    if detail.get("kind") in ON_SPEND:
+        return str(part["formula"])
     amount = rendering.quantity(Decimal(part["amount"]), locale=locale)
     fraction = "" if part["fraction"] == "1" else f" × {part_of_cycle(part['fraction'])} of the period"
     measured = rendering.quantity(Decimal(part["quantity"]), unit, locale)
@@ -154,6 +159,13 @@ def correction(detail: Mapping[str, Any], currency: str, locale: str) -> str:
         return rendering.unit_price(Decimal(amount), currency, locale=locale, scale=1)
 
     return f"{shown(detail['owed'])} owed, {shown(detail['billed_before'])} billed before"
+
+
+def corrected(name: str, detail: Mapping[str, Any]) -> str:
+    """What a line gives back is called: the time that was not used, what a prepaid commitment paid for, or the line itself."""
+    if detail.get("kind") == Kind.COMMITMENT and detail.get("timing") == Timing.IN_ADVANCE:
+        return f"{name}, drawn down"
+    return name if detail.get("kind") in ON_SPEND else f"{name}, unused time"
 
 
 def service(detail: Mapping[str, Any], start: datetime, end: datetime, timezone: str, locale: str) -> str:
