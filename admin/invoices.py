@@ -15,7 +15,7 @@ from core import audit, clock, rendering
 from core.db import db, transaction
 from core.errors import BillingError, FieldError, Invalid, NotFound
 from core.identity.queries import as_uuid
-from core.invoicing import draft, finalize, listing, queries, review, statements, void, write_off
+from core.invoicing import draft, finalize, listing, queries, replay, review, statements, void, write_off
 from core.invoicing.models import InvoiceStatus
 from core.money import exponent, parse_decimal
 from core.notifications import queries as notifications
@@ -73,6 +73,20 @@ def invoice_pdf(invoice_id: UUID) -> Response:
     response.mimetype = "application/pdf"
     response.headers["Content-Disposition"] = f'inline; filename="{found.invoice_number}.pdf"'
     return response
+
+
+@blueprint.get("/invoices/<uuid:invoice_id>/replay")
+@requires("invoices.view")
+def replay_invoice(invoice_id: UUID) -> Response:
+    """The issued invoice worked out again, figure by figure."""
+    found = queries.any_invoice(db.session(), invoice_id)
+    return page(
+        "admin/invoices/replay.html",
+        partial="admin/invoices/_replay.html",
+        current="invoices",
+        invoice=found,
+        replay=replay.replay(db.session(), found.organization_id, invoice_id),
+    )
 
 
 @blueprint.post("/invoices/<uuid:invoice_id>/finalization")

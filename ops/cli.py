@@ -38,6 +38,7 @@ COMMANDS = {
     "demo-code": Command("print the second factor's codes of the demo logins", "ops.accounts:demo_code"),
     "trace": Command("bill a usage trace from first event to paid invoice", "ops.trace:main", "product"),
     "golden": Command("run case files through the pure kernel", "tests.golden.__main__:main"),
+    "invoice": Command("replay an issued invoice: invoice replay NUMBER", "ops.invoice:main", "database"),
     "simulate": Command("live random customers' lives against a naive model", "ops.simulate:main"),
     "bench": Command("measure; JSON lines", "ops.cli:bench"),
     "lint": Command("style, types and import rules", "ops.cli:lint"),

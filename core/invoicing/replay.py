@@ -65,7 +65,7 @@ def replay(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) 
     if invoice is None:
         raise NotFound("There is no such invoice.")
     if invoice["status"] == InvoiceStatus.DRAFT:
-        raise Conflict("A draft has not been issued: it is rated again before it is.", code="not_issued")
+        raise Conflict("A draft has not been issued: it is rated again before it is.", code="not_finalized")
     lines = frozen.by_invoice(session, InvoiceLine, [invoice_id]).get(invoice_id, [])
     taxes = frozen.by_invoice(session, InvoiceTax, [invoice_id]).get(invoice_id, [])
     before, sold = _billed_before(session, invoice, lines), _price_list(session, lines)

@@ -14,6 +14,7 @@ from core.invoicing import draft, queries
 from core.invoicing.models import Invoice
 from tests.conftest import Clock
 from tests.factories import make_metric, make_organization, make_plan, make_subscription, use
+from tests.invoicing.test_replay import tamper
 from tests.people import SETUP, make_user, sign_in
 
 NOVEMBER, DECEMBER = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
@@ -84,3 +85,18 @@ def test_support_sees_but_does_not_touch(drafted: tuple[FlaskClient, dict[str, s
     assert client.get(f"/admin/invoices/{invoice.id}").status_code == 200
     for what in ("finalization", "void", "payments", "bank-payments", "refunds", "rating", "hold"):
         assert _post((client, carried, invoice), what) == 403
+
+
+def test_an_issued_invoice_is_replayed_and_what_was_changed_is_shown(
+    drafted: tuple[FlaskClient, dict[str, str], Invoice], session: Session
+) -> None:
+    client, _, invoice = drafted
+    address = f"/admin/invoices/{invoice.id}/replay"
+    assert client.get(address).status_code == 409
+    assert _post(drafted, "finalization") == 303
+    assert "Replay" in client.get(f"/admin/invoices/{invoice.id}").text
+    assert "Identical: all 2 lines" in client.get(address).text
+    tamper(session, "invoice_lines", "quantity = 7, amount_minor = 1001 WHERE invoice_id = :id AND metric_id IS NOT NULL", invoice)
+    shown = client.get(address).text
+    assert "Line 2, amount" in shown
+    assert "<code>10.01</code></td><td><code>10.00</code>" in shown
