@@ -72,7 +72,7 @@ def judge(
         return _judged(
             directory, own, body, dict(zip(_Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
         )
-    except (Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError, ArithmeticError):
         return None
 
 

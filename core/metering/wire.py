@@ -129,6 +129,8 @@ def _object(raw: bytes) -> dict[str, Any]:
         given = _decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise Fault("malformed_json", "", f"This is not JSON: {error}") from error
+    except ArithmeticError as error:
+        raise Fault("malformed_json", "", "A number's exponent is too large.") from error
     if not isinstance(given, dict):
         raise Fault("malformed_json", "", "An event is a JSON object.")
     return given

@@ -126,6 +126,8 @@ BODIES: list[tuple[bytes, dict[str, str], int]] = [
     (b"[" + wire() + b"," + b" " * 4_200_000 + b"]", {}, 413),
     (b"[" + b",".join([b"{}"] * 10_001) + b"]", {}, 413),
     (b"null", {}, 422),
+    (wire(properties=b'{"x": 1e9999999999999999999}'), {}, 422),
+    (b"[" + b",".join([wire(properties=b'{"x": 1e9999999999999999999}')] * 9) + b"]", {}, 422),
     (wire(), {"CONTENT_TYPE": "text/plain"}, 415),
     (wire(), {"CONTENT_TYPE": "application/xml"}, 415),
     (wire(), {"HTTP_CONTENT_ENCODING": "br"}, 415),
