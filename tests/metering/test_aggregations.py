@@ -106,7 +106,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "latest": {"aggregation": "latest", "property": "value", "group_by": ["region"]},
     "unique": {"aggregation": "unique_count", "property": "user", "operation_property": "operation", "group_by": ["region"]},
     "weighted": {"aggregation": "weighted_sum", "property": "change"},
-    "p95": {"aggregation": "percentile", "property": "value", "percentile": Decimal(95), "group_by": ["region"]},
+    "p60": {"aggregation": "percentile", "property": "value", "percentile": Decimal(60), "group_by": ["region"]},
     "standing sum": {"aggregation": "sum", "property": "change", "recurring": True},
     "standing latest": {"aggregation": "latest", "property": "value", "recurring": True},
     "standing unique": {"aggregation": "unique_count", "property": "user", "operation_property": "operation", "recurring": True},
@@ -215,7 +215,7 @@ def one(metric: Metric, rows: Rows, window: Window) -> Fraction:
         return weighted_sum(readings[len(rows) - len(inside) :], Period(window.start, window.end), before)[0]
     if metric.aggregation == "percentile":
         ordered = sorted(row[1] for row in rows)
-        return Fraction(ordered[-(-95 * len(ordered) // 100) - 1])
+        return Fraction(ordered[-(-60 * len(ordered) // 100) - 1])
     return Fraction(aggregate(Pure(metric.aggregation), readings))
 
 
