@@ -17,6 +17,7 @@ PAGES = (
     "account_limits",
     "account_actions",
     "subscriptions",
+    "subscription_acts",
     "plan_changes",
     "catalog",
     "metrics",

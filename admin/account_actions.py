@@ -63,6 +63,8 @@ def start_subscription(account_id: UUID) -> Response:
             anchor=request.form.get("anchor", AnchorMode.ANNIVERSARY),
             quantity=request.form.get("quantity", "").strip() or 1,
             trial_period_days=_whole(days) if days else None,
+            billing_day=_billing_day(),
+            trial_end_without_method=request.form.get("trial_end_without_method") or None,
         )
         return url_for("admin.subscription", subscription_id=begun.id)
 
@@ -154,6 +156,13 @@ def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 4:
         raise Invalid("The trial cannot be read.", errors=(FieldError("/trial_period_days", "Enter a whole number of days."),))
     return int(text)
+
+
+def _billing_day() -> int | None:
+    typed = request.form.get("billing_day", "").strip()
+    if typed and (not typed.isascii() or not typed.isdigit() or not 1 <= int(typed[:4]) <= 31):
+        raise Invalid("The day cannot be read.", errors=(FieldError("/billing_day", "Enter a day of the month, 1 to 31."),))
+    return int(typed) if typed else None
 
 
 def _typed_lines() -> list[dict[str, str]]:

@@ -45,7 +45,15 @@ def make_plan_quote(subscription_id: UUID) -> Response:
         version = catalog.offered_version(db.session(), request.form.get("plan", ""))
         with transaction() as session:
             made = quotes.create(
-                session, owner.id, row.id, to=version, when=_when(owner), at=clock.now(owner), actor=g.actor, quantity=_quantity()
+                session,
+                owner.id,
+                row.id,
+                to=version,
+                when=_when(owner),
+                at=clock.now(owner),
+                actor=g.actor,
+                quantity=_quantity(),
+                backdate=True,
             )
     except BillingError as error:
         return _choose(subscription_id, error)
@@ -108,6 +116,7 @@ def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None 
         version=catalog.version(db.session(), found.plan_version_id),
         term=running_term(row, at),
         statement_view=quotes.statement(found, owner),
+        total_label=quotes.total_label(found),
         expired=at > found.expires_at and found.confirmed_at is None,
     )
 
@@ -115,6 +124,9 @@ def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None 
 def _choose(subscription_id: UUID, error: BillingError | None = None) -> Response:
     owner, row = of_account(subscription_id)
     at = clock.now(owner)
+    term = running_term(row, at)
+    live = catalog.live_versions(db.session(), currency=row.currency, public=None)
+    held = [term.plan_version] if term is not None and term.plan_version not in live else []
     return page(
         "admin/subscriptions/change.html",
         status=error.status if error else 200,
@@ -124,8 +136,8 @@ def _choose(subscription_id: UUID, error: BillingError | None = None) -> Respons
         owner=owner,
         zone=owner.timezone,
         subscription=row,
-        term=running_term(row, at),
-        versions=catalog.live_versions(db.session(), currency=row.currency, public=None),
+        term=term,
+        versions=[*held, *live],
     )
 
 

@@ -19,6 +19,7 @@ from core.identity.queries import as_uuid
 from core.invoicing import queries as invoicing
 from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus, SubscriptionTerm
+from core.subscriptions.status import possible
 from web import pagination
 from web.auth import requires
 from web.forms import field_errors, once
@@ -84,20 +85,6 @@ def keep_plan(subscription_id: UUID) -> Response:
     return _act(subscription_id, lambda session, row, at: plan_change.undo_scheduled(session, row, at=at, actor=g.actor))
 
 
-@blueprint.post("/subscriptions/<uuid:subscription_id>/pause")
-@requires("subscriptions.change")
-def pause_subscription(subscription_id: UUID) -> Response:
-    """Charge nothing until it is resumed."""
-    return _act(subscription_id, lambda session, row, at: lifecycle.pause(session, row, at=at, actor=g.actor, reason=why()))
-
-
-@blueprint.post("/subscriptions/<uuid:subscription_id>/resumption")
-@requires("subscriptions.change")
-def resume_subscription(subscription_id: UUID) -> Response:
-    """Charge again from now."""
-    return _act(subscription_id, lambda session, row, at: lifecycle.resume(session, row, at=at, actor=g.actor))
-
-
 def running_term(row: Subscription, at: datetime) -> SubscriptionTerm | None:
     """The term that holds at the instant."""
     return next((term for term in row.terms if term.start_at <= at and (term.end_at is None or at < term.end_at)), None)
@@ -141,5 +128,6 @@ def _show(subscription_id: UUID, error: BillingError | None = None) -> Response:
             at=at,
             term=running_term(row, at),
             change=plan_change.scheduled_change(row, at=at),
+            possible=possible(row, at),
             invoices=invoicing.invoices(session, owner.id, subscription_id=row.id, limit=INVOICES_SHOWN),
         )

@@ -8,8 +8,10 @@ from werkzeug.wrappers import Response
 from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
+from core.invoicing import figure
 from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
+from core.subscriptions.status import Act, possible
 from portal import account, blueprint
 from portal.plan_view import limits, price_lists, running_version
 from web.auth import requires
@@ -48,7 +50,8 @@ def cancellation() -> Response:
         return redirect_to(url_for("portal.plan"))
     at = clock.now(g.organization)
     end = plan_change.effective_at(subscription, "period_end", at=at)
-    return page("portal/plan/cancel.html", current="plan", subscription=subscription, end=end)
+    now = figure.of_act(db.session(), subscription, Act.CANCEL, at=at)
+    return page("portal/plan/cancel.html", current="plan", subscription=subscription, end=end, now_figure=now)
 
 
 @blueprint.post("/plan/cancellation")
@@ -106,6 +109,7 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         subscription=subscription,
         version=version,
         change=change,
+        possible=possible(subscription, at),
         prices=price_lists([version], g.organization.currency) if version else [],
         limits=limits([version]) if version else [],
         done=request.args.get("done", ""),

@@ -148,6 +148,7 @@ def _quote(found: PlanChangeQuote, errors: dict[str, str] | None = None, *, befo
         version=version,
         running=running,
         statement_view=quotes.statement(found, g.organization),
+        total_label=quotes.total_label(found),
         expired=now > found.expires_at and found.confirmed_at is None,
         method=payments.default_method(db.session(), g.organization.id),
         changes=differences(running, version, subscription.currency),
@@ -173,7 +174,10 @@ def _choose(version: PlanVersion, errors: dict[str, str] | None = None, *, statu
 
 
 def _wanted(reference: str) -> PlanVersion:
-    """The version on offer that the address names; NotFound for what is not."""
+    """The version that the address names: one on offer, or the one that is held; NotFound for every other."""
+    running = running_version(my_subscription(), clock.now(g.organization))
+    if running is not None and reference == str(running.id):
+        return running
     return catalog.offered_version(db.session(), reference)
 
 

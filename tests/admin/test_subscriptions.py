@@ -48,13 +48,30 @@ def test_cancelling_needs_a_reason_and_can_be_taken_back(client: FlaskClient, se
     assert "Ends on" not in client.get(address).text
 
 
-def test_pausing_and_resuming(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+def test_each_act_is_shown_with_what_it_costs_and_done_with_a_reason(
+    client: FlaskClient, session: Session, enter: Enter, quillmark: Story
+) -> None:
     token = enter()
     address = f"/admin/subscriptions/{quillmark.subscription.id}"
-    client.post(f"{address}/pause", data={"csrf_token": token, "idempotency_key": "pause-it-1", "reason": REASON})
-    assert queries.subscription(session, quillmark.organization.id, quillmark.subscription.id).status == SubscriptionStatus.PAUSED
-    client.post(f"{address}/resumption", data={"csrf_token": token, "idempotency_key": "resume-it-1"})
+    steps = [("pause", "paused"), ("resume", "active"), ("suspend", "suspended"), ("reinstate", "active")]
+    for act, becomes in steps:
+        shown = client.get(f"{address}/acts/{act}")
+        assert shown.status_code == 200
+        assert ("What it changes" in shown.text) == (act == "pause")  # usage and fee up to now; nothing more by the others
+        refused = client.post(f"{address}/acts/{act}", data={"csrf_token": token, "idempotency_key": f"{act}-no-why", "reason": "so"})
+        assert (refused.status_code, "at least" in refused.text.lower()) == (422, True)
+        form = {"csrf_token": token, "idempotency_key": f"{act}-it-1", "reason": REASON}
+        assert [client.post(f"{address}/acts/{act}", data=form).status_code for _ in range(2)] == [303, 303]
+        assert queries.subscription(session, quillmark.organization.id, quillmark.subscription.id).status == becomes
+    assert {fact.reason for fact in audit.search(session, audit.Search(text="subscription.suspended"))} == {REASON}
+    again = client.post(f"{address}/acts/reinstate", data={"csrf_token": token, "idempotency_key": "again-it-1", "reason": REASON})
+    assert again.status_code == 409
+    assert "Possible now: change_plan, pause, suspend, cancel" in again.text
+    client.post(f"{address}/cancellation", data={"csrf_token": token, "idempotency_key": "end-it-1", "reason": REASON, "when": "now"})
+    assert "Due now" in client.get(f"{address}/acts/reactivate").text
+    client.post(f"{address}/acts/reactivate", data={"csrf_token": token, "idempotency_key": "back-it-1", "reason": REASON})
     assert queries.subscription(session, quillmark.organization.id, quillmark.subscription.id).status == SubscriptionStatus.ACTIVE
+    assert client.get(f"{address}/acts/change_plan").status_code == 404
 
 
 def test_a_plan_is_changed_by_the_customers_own_quote(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
@@ -87,7 +104,7 @@ def test_a_quote_of_another_subscription_is_not_found(client: FlaskClient, sessi
 def test_support_changes_nothing(client: FlaskClient, enter: Enter, quillmark: Story) -> None:
     token = enter(OperatorRole.SUPPORT)
     address = f"/admin/subscriptions/{quillmark.subscription.id}"
-    for what in ("cancellation", "cancellation/undo", "pause", "resumption", "scheduled-change/undo", "change"):
+    for what in ("cancellation", "cancellation/undo", "acts/pause", "acts/suspend", "scheduled-change/undo", "change"):
         assert client.post(f"{address}/{what}", data={"csrf_token": token, "idempotency_key": "never-happens"}).status_code == 403
 
 

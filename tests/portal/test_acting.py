@@ -168,6 +168,29 @@ def test_cancelling_can_be_taken_back_until_it_is_time(client: FlaskClient, quil
     assert "Cancels" not in client.get("/portal/plan").text
 
 
+def test_the_plan_is_paused_resumed_left_and_taken_up_again(client: FlaskClient, session: Session, quillmark: Story, enter: SignIn) -> None:
+    token = enter(quillmark.organization)
+    for act, becomes, says in (("pause", "paused", "Paused. Nothing is charged"), ("resume", "active", "Your plan goes on")):
+        asked = client.get(f"/portal/plan/acts/{act}")
+        assert ("What it changes" in asked.text) == (act == "pause")  # usage and fee up to now; nothing more when it goes on
+        sent = form(token, reason="Quiet months")
+        answers = [client.post(f"/portal/plan/acts/{act}", data=sent) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [303, 303]
+        assert says in client.get(answers[0].location).text
+        session.expire_all()
+        found = current_subscription(session, quillmark.organization.id)
+        assert found is not None
+        assert found.status == becomes
+    refused = client.post("/portal/plan/acts/resume", data=form(token))
+    assert (refused.status_code, "Possible now" in refused.text) == (409, True)
+    client.post("/portal/plan/cancellation", data=form(token, when="now"))
+    assert "Start again" in client.get("/portal/plan").text
+    assert client.get("/portal/plan/acts/pause").status_code == 303
+    assert client.post("/portal/plan/acts/reactivate", data=form(token)).status_code == 303
+    assert "Welcome back" in client.get("/portal/plan?done=back").text
+    assert client.get("/portal/plan/acts/suspend").status_code == 404
+
+
 def test_a_key_is_shown_once_and_revoked(client: FlaskClient, session: Session, quillmark: Story, enter: SignIn) -> None:
     token = enter(quillmark.organization)
     made = client.post("/portal/settings/keys", data=form(token, name="prod-eu", mode="live", scopes=["usage:write"], days="90"))
