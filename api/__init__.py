@@ -25,6 +25,7 @@ from api import (
     subscriptions,
     test_clocks,
     usage_reads,
+    what_if,
 )
 
 RESOURCES = (
@@ -35,6 +36,7 @@ RESOURCES = (
     plan_changes,
     subscription_acts,
     subscription_items,
+    what_if,
     invoices,
     invoice_replay,
     payments,

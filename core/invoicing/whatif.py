@@ -58,7 +58,7 @@ def compare(
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
     terms = timeline.terms(timeline.spans(subscription))
     periods = closed_periods(terms, as_of)
-    proposals = [(version.id, tuple(_term(version, terms[-1], period) for period in periods)) for version in versions]
+    proposals = [(version.id, tuple(_term(version, terms, period, subscription.currency) for period in periods)) for version in versions]
     wanted: list[tuple[uuid.UUID | None, tuple[Term, ...]]] = [(None, terms), *proposals]
     subjects = [Subject(subscription_id, organization_id, subscription.currency, proposed, as_of) for _, proposed in wanted]
     owing = rating.owe(session, subjects, lambda subject: _within(subject.terms, periods))
@@ -83,10 +83,13 @@ def closed_periods(terms: Sequence[Term], as_of: datetime) -> tuple[Period, ...]
     return tuple(cycle for cycle in cycles if cycle.start >= paid[0].start)
 
 
-def _term(version: PlanVersion, held: Term, period: Period) -> Term:
-    """The version held for exactly this period, in the quantity and time zone of the term `held`."""
+def _term(version: PlanVersion, terms: Sequence[Term], period: Period, currency: str) -> Term:
+    """The version held for exactly this period, in the quantities and time zone of the term that held last in it."""
+    held = [term for term in terms if term.start < period.end][-1]
     anchor = anniversary_anchor(Interval(version.billing_period), version.interval_count, period.start, held.anchor.timezone)
-    return Term(str(new_id()), period.start, period.end, timeline.rules(version), held.quantity, anchor)
+    return Term(
+        str(new_id()), period.start, period.end, timeline.rules(version, currency), held.quantity, anchor, quantities=held.quantities
+    )
 
 
 def _within(terms: Sequence[Term], periods: Sequence[Period]) -> list[Segment]:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.identity.models import Organization
 from core.invoicing import draft, preview, quote, whatif
 from core.invoicing.models import Invoice
@@ -142,3 +142,41 @@ def test_what_other_plans_would_have_cost(session: Session) -> None:
     assert found.plans[1].minor == (6000 + 6000, 6200 + 7000, 6200 + 8000)
     assert (found.plans[0].average_minor, found.plans[0].difference_minor) == (15000, -2000)
     assert found.cheapest is found.plans[1]
+
+
+def test_a_changed_amount_names_its_lines(session: Session) -> None:
+    organization, metric = make_organization(session), make_metric(session)
+    old, new = make_plan(session, prices=[(metric, PER_CALL)]), make_plan(session, base_price="200.00")
+    subscription = make_subscription(session, organization, old)
+    issued(session, subscription, START)
+    made = quote.create(session, organization.id, subscription.id, to=new, when="now", at=MIDDLE, actor=SYSTEM)
+    use(session, organization, metric, START + timedelta(days=2), 24)
+    with pytest.raises(quote.QuoteChanged) as caught:
+        quote.confirm(session, organization.id, made.id, at=MIDDLE, actor=SYSTEM)
+    assert [error.detail for error in caught.value.errors] == [f"{metric.code}: was 0.00, is now 0.24 EUR"]
+
+
+def test_a_backdated_quote_sets_right_what_was_billed_since(session: Session) -> None:
+    subscription = subscriber(session)
+    issued(session, subscription, JULY)
+    version = make_plan(session, base_price="200.00")
+    at, since = JULY + timedelta(days=9), MIDDLE
+    with pytest.raises(Invalid):
+        quote.create(session, subscription.organization_id, subscription.id, to=version, when=since, at=at, actor=SYSTEM)
+    made = quote.create(session, subscription.organization_id, subscription.id, to=version, when=since, at=at, actor=SYSTEM, backdate=True)
+    # June: half of 100 back, half of 200; July, billed in advance: 100 back, 200.
+    assert (made.subtotal_minor, made.content["billed"]) == (-5000 + 10000 - 10000 + 20000, "now")
+    invoice = quote.confirm(session, subscription.organization_id, made.id, at=at + timedelta(minutes=5), actor=SYSTEM)
+    assert invoice is not None
+    assert (invoice.subtotal_minor, invoice.reason) == (15000, "change")
+    assert draft.bill(session, subscription.id, as_of=at + timedelta(minutes=6), actor=SYSTEM) is None
+
+
+def test_where_the_plan_waits_the_quote_is_charged_with_the_next_invoice(session: Session) -> None:
+    subscription = make_subscription(session, make_organization(session), make_plan(session, credit_policy="next_invoice"))
+    issued(session, subscription, START)
+    made = change(session, subscription)
+    assert (made.total_minor, made.content["billed"], quote.total_label(made)) == (5000, "next_invoice", "On your next invoice")
+    assert quote.confirm(session, subscription.organization_id, made.id, at=MIDDLE, actor=SYSTEM) is None
+    assert subscription.next_bill_at == JULY
+    assert issued(session, subscription, JULY).subtotal_minor == made.subtotal_minor + 20000
