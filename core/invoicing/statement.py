@@ -23,7 +23,10 @@ class TierRow:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One charge. `share` is its part of the subtotal (0..1), None where shares mean nothing; `tax_rate` is in percent."""
+    """One charge. `share` is its part of the subtotal (0..1), None where shares mean nothing; `tax_rate` is in percent.
+
+    `tiers_title` is what one of `tiers` is called.
+    """
 
     code: str
     name: str
@@ -41,6 +44,7 @@ class Row:
     quantity_text: str = ""
     csv_href: str | None = None
     tax_rate: Decimal | None = None
+    tiers_title: str = "Tier"
 
 
 @dataclass(frozen=True, slots=True)

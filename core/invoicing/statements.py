@@ -154,6 +154,7 @@ def _row(line: Line, net: int, rate: Decimal | None, reader: Reader) -> Row:
         rounding=wording.rounding(detail, currency, locale),
         csv_href=reader.csv_href(line),
         tax_rate=rate,
+        tiers_title=wording.tiers_title(detail),
     )
 
 

@@ -33,6 +33,7 @@ from core.pricing.terms import ON_SPEND, Kind, Timing
 TIERED = (Graduated, Volume, Stairstep)
 SEVERAL = (Matrix, TimeOfUse, Percentage, Sum, GraduatedProrated, Capacity, Dynamic)
 """Models whose steps are shown even where there is one."""
+_STEPS = {"per unit": "Units", "packages": "Packages", "flat price": "Flat price"}
 _TIER = re.compile(r"(?P<of>.*, )?tier [0-9]+(?P<blocks>, blocks of .*)?")
 READABLE_DENOMINATOR_MAX = 400
 """Days of a year and less: such a fraction is read more easily than a percentage."""
@@ -57,6 +58,11 @@ def tier_rows(detail: Mapping[str, Any], locale: str) -> tuple[TierRow, ...]:
     if not isinstance(bare(found), (*TIERED, *SEVERAL)) and len(steps) < 2:
         return ()
     return tuple(_tier_row(step, locale) for step in steps)
+
+
+def tiers_title(detail: Mapping[str, Any]) -> str:
+    """What a step of the price walk is called: "Tier", or "Part" of a price that is more than tiers."""
+    return "Tier" if isinstance(model(detail), TIERED) else "Part"
 
 
 def _tier_row(step: Mapping[str, Any], locale: str) -> TierRow:
@@ -196,7 +202,7 @@ def _tier_label(step: Mapping[str, Any], locale: str) -> str:
     """The reach of a tier in place of its number; the label of any other step."""
     named = _TIER.fullmatch(step["label"])
     if named is None:
-        return f"{step['label'][:1].upper()}{step['label'][1:]}"
+        return _STEPS.get(str(step["label"]), str(step["label"]))
     reach = _reach(Decimal(step["from"]), step["up_to"], locale)
     of = named["of"] or ""
     return f"{of}{reach[:1].lower() + reach[1:] if of else reach}{named['blocks'] or ''}"

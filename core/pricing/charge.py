@@ -56,10 +56,10 @@ def explain_charge(model: Model, usage: Usage) -> Charged | Explanation:
         case Modified(), _:
             return _modified(model, usage)
         case Dynamic(), Decimal():
-            step = _step("price carried by the events", usage, model.multiplier)
+            step = _step("Price carried by the events", usage, model.multiplier)
             return _charged(usage, [step], "the amounts that the events carry" + _times(model.multiplier))
         case Dynamic(), Carried():
-            step = _step("price carried by the events", usage.amount, model.multiplier)
+            step = _step("Price carried by the events", usage.amount, model.multiplier)
             return _charged(usage.quantity, [step], "the amounts that the events carry" + _times(model.multiplier))
         case Percentage(), Events():
             return _percentage(model, usage)
@@ -123,9 +123,9 @@ def _percentage(model: Percentage, usage: Events) -> Charged:
     rate = model.rate_percent.scaleb(-2)
     steps = [_step(f"{plain(model.rate_percent)} % of the amount", found.paid_amount, rate)]
     if model.fixed_fee_per_event:
-        steps.append(_step("fee per event", Decimal(found.paid_events), model.fixed_fee_per_event))
+        steps.append(_step("Fee per event", Decimal(found.paid_events), model.fixed_fee_per_event))
     if held := found.fee - sum((step.amount for step in steps), _ZERO):
-        steps.append(_lump("least and most per event", held))
+        steps.append(_lump("Least and most per event", held))
     events = len(usage.amounts)
     free = "" if found.paid_events == events else f", {events - found.paid_events} of {events} events free"
     return _charged(total(usage), steps, f"each event on its own{free}")
@@ -135,7 +135,7 @@ def _prorated(model: GraduatedProrated, usage: Changes) -> Charged:
     amount = graduated_prorated(model.tiers, usage.changes)
     units = sum((change.prorated_units for change in usage.changes), _ZERO)
     shown = round_quantity(amount, Direction.HALF_UP, PLACES)
-    step = Step("prorated units", _ZERO, None, units, _ZERO, _ZERO, shown)
+    step = Step("Prorated units", _ZERO, None, units, _ZERO, _ZERO, shown)
     return Charged(total(usage), amount, (step,), "full units choose the tier, prorated units are priced")
 
 
@@ -143,7 +143,7 @@ def _capacity(model: Capacity, usage: Grouped) -> Charged:
     quantities = {key[0]: quantity for key, quantity in usage.quantities.items()}
     amount = capacity(model.tiers, quantities)
     used = ", ".join(f"{name} {plain(quantity)}" for name, quantity in quantities.items())
-    return _charged(next(iter(quantities.values()), _ZERO), [_lump("the smallest size that holds it all", amount)], f"sized by {used}")
+    return _charged(next(iter(quantities.values()), _ZERO), [_lump("The smallest size that holds it all", amount)], f"sized by {used}")
 
 
 def _grouped(usage: Grouped, prices: Iterable[tuple[str, PriceModel | None, tuple[str, ...]]], formula: str) -> Charged:
@@ -230,12 +230,12 @@ def _held(model: Modified, found: Charged) -> Charged:
         amount = amount - exact if isinstance(amount, Decimal) and isinstance(exact, Decimal) else Fraction(amount) - less
     if model.minimum_amount is not None and amount < model.minimum_amount:
         steps.append(
-            _lump(f"up to the minimum of {plain(model.minimum_amount)}", _shown(Fraction(model.minimum_amount) - Fraction(amount)))
+            _lump(f"Up to the minimum of {plain(model.minimum_amount)}", _shown(Fraction(model.minimum_amount) - Fraction(amount)))
         )
         amount = model.minimum_amount
     if model.maximum_amount is not None and amount > model.maximum_amount:
         cut = Fraction(amount) - Fraction(model.maximum_amount)
-        steps.append(_lump(f"down to the maximum of {plain(model.maximum_amount)}", -_shown(cut)))
+        steps.append(_lump(f"Down to the maximum of {plain(model.maximum_amount)}", -_shown(cut)))
         amount = model.maximum_amount
     return Charged(found.quantity, amount, tuple(steps), found.formula)
 
