@@ -6,14 +6,13 @@ sent as names do not fill the table of names.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-CLAIMABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}")
-"""Names that a metric can read."""
+from core.metering.definition import CODE
+
 NAMES_MAX = 100
 KNOWN_MAX = 100_000
 FED = "[]"
@@ -50,7 +49,7 @@ class Unclaimed:
         """The event numbers under which these names are kept; one that may not be kept is missing. Raises Unavailable."""
         known = self._known
         found = {name: known[name] for name in wanted if name in known}
-        new = sorted(name for name in wanted if name not in found and CLAIMABLE.fullmatch(name[1]))
+        new = sorted(name for name in wanted if name not in found and CODE.fullmatch(name[1]))
         if new:
             found |= self._remembered(new)
             with self._lock:

@@ -30,7 +30,8 @@ LOOK_BACK_BATCHES = 200_000
 MINUTE = timedelta(minutes=1)
 EVENTS_COUNTED_MAX = 1_000
 """More than so many unclaimed events of a name are not counted for display."""
-UNCLAIMED = f"""SELECT n.name, o.id AS organization_id, u.first_seen_at, counted.events, newest.timestamp AS newest_at, newest.properties
+UNCLAIMED = f"""SELECT n.name AS event_name, o.id AS organization_id, u.first_seen_at, counted.events,
+    newest.timestamp AS newest_at, newest.properties
   FROM usage_unclaimed_names u
   JOIN usage_event_names n ON n.number = u.event_number AND {NO_METRIC}
   JOIN organizations o ON o.number = u.organization_number
@@ -228,8 +229,8 @@ def fed(session: Session, event: UsageEvent) -> list[Fed]:
 
 def unclaimed(session: Session, *, limit: int = 100) -> list[Unclaimed]:
     """Names of every organization that no metric reads, the newest first: for operators only."""
-    rows = session.execute(text(UNCLAIMED), {"limit": limit})
-    return [Unclaimed(*row[:5], shown_properties(bytes(row.properties)) if row.properties is not None else {}) for row in rows]
+    rows = session.execute(text(UNCLAIMED), {"limit": limit}).mappings()
+    return [Unclaimed(**{**row, "properties": shown_properties(bytes(row["properties"] or b"{}"))}) for row in rows]
 
 
 def _refused(session: Session, organization_id: uuid.UUID | None, behind: int, limit: int) -> Sequence[Any]:
