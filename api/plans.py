@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta, field, to_builtins
 
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
@@ -38,6 +38,14 @@ PriceDocument = Annotated[
         extra_json_schema={"required": ["model"], "properties": {"model": {"type": "string"}, "metric": {"type": ["string", "null"]}}},
     ),
 ]
+
+
+class PlanLimit(Output, forbid_unknown_fields=True):
+    """A limit on a metric that every customer of the plan has."""
+
+    value: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]{1,14}(\.[0-9]{1,12})?$")]
+    period: Literal["daily", "monthly", "total"] = "monthly"
+    action: Literal["block", "allow_overage", "notify"] = "block"
 
 
 class PlanIn(Input):
@@ -75,7 +83,10 @@ class PlanIn(Input):
     description: Annotated[str, Meta(max_length=2000, pattern=FREE_PATTERN)] = ""
     is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
     features: Metadata = field(default_factory=dict)
-    limits: Metadata = field(default_factory=dict)
+    limits: Annotated[
+        dict[str, bool | int | str | PlanLimit | None],
+        Meta(description="By metric code: a number refuses usage past it in a month. Other names are numbers your product compares."),
+    ] = field(default_factory=dict)
     metadata: Metadata = field(default_factory=dict)
 
 
@@ -153,6 +164,7 @@ def publish_plan(call: Call, body: PlanIn) -> PlanOut:
     """
     call.require_platform()
     values = {name: getattr(body, name) for name in body.__struct_fields__}
+    values["limits"] = to_builtins(body.limits)
     version = publish.create_version(call.session, **values, actor=call.actor, at=call.now())
     return _out(queries.plan(call.session, str(version.plan_id)))
 

@@ -6,28 +6,22 @@ A few statements, so that it can be asked before every request of the customer's
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.entitlements import counters
 from core.entitlements import facts as facts_of
 from core.entitlements.bounds import PLAN, Bound, Span, bounds, features, static_limits
+from core.entitlements.counters import Counter
 from core.entitlements.facts import Facts, Stop
 from core.errors import NotFound
-from core.metering.queries import usage_sums
 
 NOTHING = Decimal(0)
-AHEAD = timedelta(days=1)
-# An event acknowledged before a reservation expired may still wait to be counted: until that is done the reservation stands.
-RESERVED = text("""
-SELECT metric_id, sum(quantity) AS quantity FROM usage_reservations
-WHERE organization_id = :organization_id AND metric_id = ANY(CAST(:metric_ids AS uuid[])) AND settled_at IS NULL
-  AND expires_at > least(CAST(:at AS timestamptz), (SELECT min(received_at) FROM usage_pending)) GROUP BY 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +86,19 @@ def decide(session: Session, found: Facts, holding: Sequence[Bound], quantity: D
     capped = next((stop for stop in found.stops if stop.reason == "spend_cap_reached"), None)
     if not holding:
         return _capped(capped) if capped else Decision(True, "no_limit")
-    # Reservations before usage: what is counted in between is seen twice rather than not at all.
-    reserved = open_reservations(session, found.organization_id, {bound.metric.id for bound in holding if bound.metric}, at=at)
-    usage = used(session, holding, at=found.at)
-    decisions = [_decided(bound, usage[bound.organization_id, bound.subject], reserved, quantity) for bound in holding]
+    counted = counters.read(session, found, holding, at=at)
+    decisions = [_decided(bound, counted[bound.subject], quantity) for bound in holding]
     tightest = min(decisions, key=lambda one: (one.allowed, one.reason != "over_limit", one.remaining or NOTHING))
     if capped is not None and tightest.allowed:
         return _capped(capped)
     return tightest
 
 
-def used(session: Session, holding: Collection[Bound], *, at: datetime) -> dict[tuple[uuid.UUID, str], Decimal]:
-    """What is counted in the window of each bound on a metric, by customer and subject; usage dated ahead of `at` is counted too."""
-    wanted = {
-        (bound.organization_id, bound.subject): (bound.organization_id, bound.metric.id, bound.window.start, bound.window.end or at + AHEAD)
-        for bound in holding
-        if bound.metric is not None
-    }
-    sums = usage_sums(session, set(wanted.values())) if wanted else {}
-    return {key: sums[asked] for key, asked in wanted.items()}
-
-
-def open_reservations(
-    session: Session, organization_id: uuid.UUID, metric_ids: Collection[uuid.UUID], *, at: datetime
-) -> Mapping[uuid.UUID, Decimal]:
-    """What is reserved and neither counted nor expired, by metric."""
-    rows = session.execute(RESERVED, {"organization_id": organization_id, "metric_ids": list(metric_ids), "at": at})
-    return {row.metric_id: row.quantity for row in rows}
-
-
-def _decided(bound: Bound, counted: Decimal, reserved: Mapping[uuid.UUID, Decimal], quantity: Decimal) -> Decision:
-    held = reserved.get(bound.metric.id, NOTHING) if bound.metric else NOTHING
-    fits = bound.after(counted + held, quantity) <= bound.value
+def _decided(bound: Bound, counted: Counter, quantity: Decimal) -> Decision:
+    used, held = counted
+    fits = bound.after(used + held, quantity) <= bound.value
     reason = "within_limit" if fits else "limit_reached" if bound.blocks else "over_limit"
-    return Decision(
-        fits or not bound.blocks, reason, bound.value, counted, held, bound.window, bound.period, bound.action.value, bound.source
-    )
+    return Decision(fits or not bound.blocks, reason, bound.value, used, held, bound.window, bound.period, bound.action.value, bound.source)
 
 
 def _static(limit: Decimal, quantity: Decimal, value: Any = None) -> Decision:

@@ -15,13 +15,15 @@ from sqlalchemy.orm import Session
 from core.metering.models import Aggregation, LimitAction, LimitPeriod, LimitSource
 from core.periods import Anchor, Interval
 
+SIMPLE = "m.aggregation IN ('sum', 'count') AND m.bucket_size IS NULL AND m.rounding IS NULL AND NOT m.recurring"
 # The instant of an organization is its test clock's, else the real time :at. Numbers leave as text: JSON would make floats of them.
-FACTS = text("""
+FACTS = text(f"""
 SELECT o.id, o.number, o.timezone, o.currency, o.locale, o.status, now_there.at,
   ARRAY(SELECT jsonb_build_object('subscription_id', s.id, 'plan', p.name, 'since', s.started_at, 'features', v.features,
       'limits', v.limits, 'interval', t.interval, 'count', t.interval_count, 'day', t.anchor_day, 'timezone', t.timezone,
       'metered', (SELECT jsonb_object_agg(m.code,
-          jsonb_build_object('id', m.id, 'name', m.name, 'unit', m.unit, 'aggregation', m.aggregation))
+          jsonb_build_object('metric_id', m.id, 'name', m.name, 'unit', m.unit, 'aggregation', m.aggregation, 'number', m.number,
+            'simple', {SIMPLE}))
         FROM jsonb_object_keys(v.limits) AS named(code) JOIN metrics m ON m.code = named.code))
     FROM subscriptions s JOIN subscription_terms t ON t.subscription_id = s.id JOIN plan_versions v ON v.id = t.plan_version_id
     JOIN subscription_plans p ON p.id = v.plan_id
@@ -29,7 +31,7 @@ SELECT o.id, o.number, o.timezone, o.currency, o.locale, o.status, now_there.at,
       AND t.start_at <= now_there.at AND (t.end_at IS NULL OR t.end_at > now_there.at) ORDER BY s.started_at, s.id) AS terms,
   ARRAY(SELECT jsonb_build_object('id', l.id, 'value', l.limit_value::text, 'period', l.period, 'action', l.action_on_exceed,
       'source', l.source, 'thresholds', l.thresholds, 'since', l.created_at, 'metric_id', m.id, 'code', m.code, 'name', m.name,
-      'unit', m.unit, 'aggregation', m.aggregation)
+      'unit', m.unit, 'aggregation', m.aggregation, 'number', m.number, 'simple', {SIMPLE})
     FROM usage_limits l JOIN metrics m ON m.id = l.metric_id WHERE l.organization_id = o.id ORDER BY m.code, l.id) AS limits,
   ARRAY(SELECT jsonb_build_object('id', c.id, 'amount', c.amount_minor::text, 'action', c.action_on_exceed, 'thresholds', c.thresholds)
     FROM spend_caps c WHERE c.organization_id = o.id ORDER BY c.action_on_exceed) AS caps,
@@ -39,18 +41,20 @@ SELECT o.id, o.number, o.timezone, o.currency, o.locale, o.status, now_there.at,
   (SELECT jsonb_object_agg(f.feature, f.value) FROM feature_overrides f WHERE f.organization_id = o.id) AS overrides
 FROM organizations o LEFT JOIN test_clocks k ON k.id = o.test_clock_id
 CROSS JOIN LATERAL (SELECT coalesce(k.frozen_time, CAST(:at AS timestamptz)) AS at) AS now_there
-WHERE o.id = ANY(CAST(:ids AS uuid[]))""")
+WHERE o.id = ANY(CAST(:ids AS uuid[]))""")  # noqa: S608 - constants only
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The metric a limit is on."""
+    """The metric a limit is on. The quantity of a `simple` one is the sum of its hourly rollups."""
 
     id: uuid.UUID
     code: str
     name: str
     unit: str
     aggregation: Aggregation
+    number: int
+    simple: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ def _facts(row: Any) -> Facts:
 
 def _plan(item: Mapping[str, Any]) -> PlanTerms:
     anchor = Anchor(Interval(item["interval"]), item["count"], date.fromisoformat(item["day"]), item["timezone"])
-    metered = {code: _measured(found["id"], code, found) for code, found in (item["metered"] or {}).items()}
+    metered = {code: _measured(code, found) for code, found in (item["metered"] or {}).items()}
     since = datetime.fromisoformat(item["since"])
     return PlanTerms(uuid.UUID(item["subscription_id"]), item["plan"], since, item["features"], item["limits"], metered, anchor)
 
@@ -154,7 +158,7 @@ def _plan(item: Mapping[str, Any]) -> PlanTerms:
 def _limit(item: Mapping[str, Any]) -> SetLimit:
     return SetLimit(
         uuid.UUID(item["id"]),
-        _measured(item["metric_id"], item["code"], item),
+        _measured(item["code"], item),
         Decimal(item["value"]),
         LimitPeriod(item["period"]),
         LimitAction(item["action"]),
@@ -169,5 +173,7 @@ def _stop(item: Mapping[str, Any]) -> Stop:
     return Stop(item["subject"], item["reason"], start, datetime.fromisoformat(item["end"]) if item["end"] else None, since)
 
 
-def _measured(metric_id: str, code: str, item: Mapping[str, Any]) -> Measured:
-    return Measured(uuid.UUID(metric_id), code, item["name"], item["unit"], Aggregation(item["aggregation"]))
+def _measured(code: str, item: Mapping[str, Any]) -> Measured:
+    return Measured(
+        uuid.UUID(item["metric_id"]), code, item["name"], item["unit"], Aggregation(item["aggregation"]), item["number"], item["simple"]
+    )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.entitlements import facts as facts_of
 from core.entitlements.bounds import Bound, bounds, caps
-from core.entitlements.check import used
+from core.entitlements.counters import used
 from core.entitlements.facts import Facts
 from core.invoicing.rating import Subject
 from core.invoicing.running import net_so_far, running_periods
