@@ -7,16 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from sqlalchemy.orm import Session
 
 from core.analytics.forecast import WINDOW_DAYS, Estimate, estimate
+from core.invoicing import measuring
+from core.invoicing.measuring import Asked, Reading
 from core.metering.models import Aggregation, Metric
 from core.metering.reading import Measured, Question, ask, quantity
 from core.metering.sums import Window
+from core.money import round_ratio
 from core.periods import Period, local_date, midnight
+from core.pricing.models import reads_one
 from core.pricing.terms import Kind, Segment, Term
-from core.pricing.timeline import current_cycle, open_segments, owed
+from core.pricing.timeline import Owed, current_cycle, open_segments, owed
 from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
@@ -61,6 +66,7 @@ def question(session: Session, organization_id: uuid.UUID, subscription_id: uuid
     days = _Days.of(period, _closed(terms, period, zone), zone, as_of)
     ended = _ended(organization_id, used, as_of)
     windows = {Window(organization_id, metric_id, *span) for metric_id in metrics for span in days.asked}
+    readings = _readings(organization_id, used, zone)
 
     def answer(measured: Measured) -> Forecast:
         estimates = {
@@ -69,21 +75,44 @@ def question(session: Session, organization_id: uuid.UUID, subscription_id: uuid
             )
             for metric in metrics.values()
         }
+        several = {span: reading.usage(measured) for span, reading in readings.items()}
         closed_parts = {(str(window.metric_id), window.start, window.end): quantity(measured, window) for window in ended}
-        amounts = [
-            sum(entry.minor for entry in owed(segments, usage, subscription.currency).values())
-            for usage in (_usage(used, estimates, closed_parts, pick) for pick in ("expected", "low", "high"))
-        ]
+        so_far = {str(metric_id): quantity(measured, Window(organization_id, metric_id, *days.so_far)) for metric_id in metrics}
+        amounts = []
+        for pick in ("expected", "low", "high"):
+            lines = owed(segments, {**_usage(used, estimates, closed_parts, pick), **several}, subscription.currency)
+            amounts.append(sum(_grown(line, estimates, so_far, pick) for line in lines.values()))
         early = any(entry.early for entry in estimates.values())
         return Forecast(period, subscription.currency, amounts[0], min(amounts), max(amounts), early)
 
-    return Question(frozenset(windows | ended), answer)
+    return Question(frozenset(windows | ended).union(*(reading.windows for reading in readings.values())), answer)
+
+
+def _readings(organization_id: uuid.UUID, used: Sequence[Segment], zone: str) -> dict[tuple[str, datetime, datetime], Reading]:
+    """What prices of several quantities read of their windows so far."""
+    return {
+        (segment.rule.reads, segment.window.start, segment.window.end): measuring.reading(
+            segment.rule, Asked(organization_id, segment.window, segment.cycle, zone)
+        )
+        for segment in used
+        if not reads_one(segment.rule.model)
+    }
+
+
+def _grown(line: Owed, estimates: Mapping[str, Estimate], so_far: Mapping[str, Decimal], pick: str) -> int:
+    """The line at the end of the period, minor units. One of several quantities, priced as they are now, grows as its metric does."""
+    metric_id = line.rule.metric_id or ""
+    if line.rule.kind is not Kind.USAGE or reads_one(line.rule.model) or not so_far[metric_id]:
+        return line.minor
+    grown = Fraction(line.minor) * Fraction(getattr(estimates[metric_id], pick)) / Fraction(so_far[metric_id])
+    return round_ratio(grown.numerator, grown.denominator)
 
 
 def _metrics(subscription: Subscription, used: Sequence[Segment]) -> dict[uuid.UUID, Metric]:
     """The metrics of the segments, by id."""
     wanted = {segment.rule.metric_id for segment in used}
-    known = (rule.metric for term in subscription.terms for rule in term.plan_version.rules)
+    versions = [term.plan_version for term in subscription.terms] + [item.plan_version for item in subscription.items]
+    known = (rule.metric for version in versions for rule in version.rules)
     return {metric.id: metric for metric in known if metric is not None and str(metric.id) in wanted}
 
 

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.analytics import spend
 from core.audit import SYSTEM
 from core.catalog import queries as catalog
 from core.identity.models import Organization
@@ -198,6 +199,10 @@ def test_every_price_bills_what_it_says(api: Api, session: Session, clock: Clock
 def test_late_usage_is_rated_again_and_then_adjusted(api: Api, session: Session, clock: Clock) -> None:
     late = {"hours": used(1, 9, 10), "matrix": (at(3), D(1), {"model": "large", "region": "eu"}), "peaks": used(2, 20, 9)}
     shop = open_shop(api, session, clock, [priced for priced in SAMPLE if priced.code in late])
+    foreseen = spend.forecast(session, shop.organization.id, shop.subscription.id, as_of=at(20))
+    assert foreseen is not None
+    assert foreseen.expected_minor >= 460 + 1600 + 120
+
     clock.at(END)
     drafted = draft.bill(session, shop.subscription.id, as_of=END, actor=SYSTEM)
     assert drafted is not None
