@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
@@ -124,3 +125,13 @@ def test_an_end_nobody_has_written_down_yet_is_an_end(session: Session) -> None:
         lifecycle.suspend(session, row, at=after, actor=SYSTEM)
     lifecycle.reactivate(session, row, at=after, actor=SYSTEM)
     assert (row.status, row.ends_at, [term.quantity for term in row.terms]) == ("active", None, [Decimal(1), Decimal(1)])
+
+
+def test_the_documentation_has_both_tables_as_they_are() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "subscriptions.md").read_text()
+    for before, after in TRANSITIONS.items():
+        [row] = [line for line in text.splitlines() if line.startswith(f"| `{before}` |")]
+        assert row.endswith("| " + " ".join(f"`{name}`" for name in sorted(after)) + " |")
+    for act, statuses in ACTS.items():
+        [row] = [line for line in text.splitlines() if line.startswith(f"| `{act}` |") and "…/" in line]
+        assert row.split(" | ")[1] == " ".join(f"`{name}`" for name in sorted(statuses))
