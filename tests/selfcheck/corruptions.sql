@@ -1,4 +1,4 @@
--- Corruptions of sound books: a section for each rule of core/selfcheck.py, which alone must find it.
+-- Corruptions of sound books: a section for each rule of core/selfcheck, which alone must find it.
 
 -- V1-ledger-balanced
 UPDATE postings SET amount_minor = amount_minor - 1 WHERE id = (SELECT p.id FROM postings p JOIN ledger_accounts a ON
