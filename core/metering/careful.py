@@ -6,12 +6,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 import numpy as np
 
-from core.metering import wire
+from core.metering import plain, wire
 from core.metering.blocks import Block, stopped
 from core.metering.columns import Columns, quantity
 from core.metering.directory import Account, Directory, EventType
@@ -125,7 +124,7 @@ def fed_codes(kind: EventType, item: Candidate) -> str:
 
 def _read(raw: bytes) -> Candidate | Fault:
     try:
-        return wire.read(raw)
+        return plain.read(raw) or wire.read(raw)
     except Fault as fault:
         return fault
 
@@ -168,19 +167,24 @@ def _check_limits(blocks: Sequence[Block], now: int, item: Candidate, codes: str
         raise Fault(block.reason, "", block.sentence)
 
 
-def _columns(kept: Sequence[_Kept]) -> Columns:
-    def column(values: list[Any], kind: type[Any]) -> Any:
-        return np.array(values, dtype=kind)
+NUMBERS = np.dtype(
+    [
+        ("organizations", np.int32),
+        ("events", np.int32),
+        ("timestamps", np.int64),
+        ("defaulted", np.bool_),
+        ("wholes", np.int64),
+        ("fractions", np.int64),
+        ("positions", np.int16),
+    ]
+)
 
+
+def _columns(kept: Sequence[_Kept]) -> Columns:
     items = [one.item for one in kept]
+    rows = np.array([_numbers(one) for one in kept], NUMBERS)
     return Columns(
-        organizations=column([one.account.number for one in kept], np.int32),
-        events=column([one.kind.number for one in kept], np.int32),
-        timestamps=column([one.now if one.item.timestamp is None else one.item.timestamp for one in kept], np.int64),
-        defaulted=column([item.timestamp is None for item in items], np.bool_),
-        wholes=column([item.whole for item in items], np.int64),
-        fractions=column([item.fraction for item in items], np.int64),
-        positions=column([one.index for one in kept], np.int16),
+        **{name: rows[name] for name in NUMBERS.names or ()},
         texts=texts(
             [item.key.encode() for item in items],
             [wire.encode_properties(item.properties) for item in items],
@@ -188,3 +192,9 @@ def _columns(kept: Sequence[_Kept]) -> Columns:
             {row: item.subscription_id for row, item in enumerate(items) if item.subscription_id is not None},
         ),
     )
+
+
+def _numbers(one: _Kept) -> tuple[int, int, int, bool, int, int, int]:
+    item, left_out = one.item, one.item.timestamp is None
+    at = one.now if item.timestamp is None else item.timestamp
+    return one.account.number, one.kind.number, at, left_out, item.whole, item.fraction, one.index

@@ -11,8 +11,6 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -43,13 +41,36 @@ REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_
 BACKLOG = "SELECT coalesce(sum(events), 0) FROM usage_pending"
 
 
-@dataclass(slots=True)
 class _Waiting:
-    """A request that waits for its commit."""
+    """A request that waits for its commit; a bare lock wakes it, which costs a tenth of a Future."""
 
-    verdict: Verdict
-    payload: bytes
-    done: Future[int | None] = field(default_factory=Future)
+    __slots__ = ("_error", "_id", "_open", "payload", "verdict")
+
+    def __init__(self, verdict: Verdict, payload: bytes) -> None:
+        self.verdict, self.payload = verdict, payload
+        self._id: int | None = None
+        self._error: Exception | None = None
+        self._open = threading.Lock()
+        self._open.acquire()
+
+    def stored(self, batch_id: int | None) -> None:
+        """Wake the request with its batch's id."""
+        self._id = batch_id
+        self._open.release()
+
+    def failed(self, error: Exception) -> None:
+        """Wake the request with what went wrong; once it was told the outcome, nothing more."""
+        if self._open.locked():
+            self._error = error
+            self._open.release()
+
+    def result(self, seconds: float) -> int | None:
+        """The batch's id when it is committed. Raises TimeoutError or what went wrong."""
+        if not self._open.acquire(timeout=seconds):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._id
 
 
 class Log:
@@ -57,7 +78,7 @@ class Log:
 
     def __init__(self, database_url: str, *, backlog_max: int) -> None:
         self._url, self._backlog_max = database_url, backlog_max
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(WAITING_MAX)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._backlog = 0
         self._checked_at = 0.0
         self._down_until = 0.0
@@ -75,12 +96,14 @@ class Log:
         if self._backlog > self._backlog_max:
             self._start()
             raise Unavailable("Counting is behind; nothing was kept. Send it again a little later.", retry_after_seconds=5, code="backlog")
+        if self._queue.qsize() >= WAITING_MAX:
+            raise Unavailable("Too many requests are waiting to be stored; send it again.", retry_after_seconds=1)
         waiting = _Waiting(verdict, pack(verdict.accepted) if verdict.accepted is not None else b"")
         try:
             self._start()
-            self._queue.put_nowait(waiting)
-            return waiting.done.result(APPEND_SECONDS_MAX)
-        except (queue.Full, TimeoutError) as error:
+            self._queue.put(waiting)
+            return waiting.result(APPEND_SECONDS_MAX)
+        except TimeoutError as error:
             raise Unavailable("Too many requests are waiting to be stored; send it again.", retry_after_seconds=1) from error
 
     def close(self) -> None:
@@ -141,10 +164,10 @@ class Log:
                     self._commit([waiting])
                 return
             structlog.get_logger("valueverse.usage").error("a request could not be stored", error=str(error))
-            group[0].done.set_exception(error)
+            group[0].failed(error)
             return
         for waiting, batch_id in zip(group, ids, strict=True):
-            waiting.done.set_result(batch_id)
+            waiting.stored(batch_id)
 
     def _connect(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
@@ -164,8 +187,7 @@ class Log:
             self._connection.close()
             self._connection = None
         for waiting in group:
-            if not waiting.done.done():
-                waiting.done.set_exception(Unavailable("Usage cannot be stored right now; send it again.", retry_after_seconds=1))
+            waiting.failed(Unavailable("Usage cannot be stored right now; send it again.", retry_after_seconds=1))
 
 
 def write(connection: Connection[Any], group: Sequence[tuple[Verdict, bytes]]) -> list[int | None]:

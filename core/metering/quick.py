@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
+from core.metering.plain import Event
 from core.metering.texts import texts
 from core.metering.wire import Candidate, Fault
 
@@ -33,28 +34,12 @@ POWERS = 10 ** np.arange(13, dtype=np.int64)
 Limits = tuple[Int64, Int64, Int64]
 
 
-class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The fields of wire.FIELDS; a quantity stays the token that was sent."""
-
-    idempotency_key: str
-    metric_name: str | UnsetType = UNSET
-    event_name: str | UnsetType = UNSET
-    metric: str | UnsetType = UNSET
-    quantity: Raw | UnsetType = UNSET
-    timestamp: str | UnsetType = UNSET
-    properties: dict[str, Any] | UnsetType = UNSET
-    organization_id: str | UnsetType = UNSET
-    organization: str | UnsetType = UNSET
-    subscription_id: str | UnsetType = UNSET
-    unit: str | UnsetType = UNSET
-
-
 class Unusual(Exception):
     """Something that is not judged by whole columns."""
 
 
-_one = msgspec.json.Decoder(_Event, float_hook=Decimal)
-_many = msgspec.json.Decoder(list[_Event], float_hook=Decimal)
+_one = msgspec.json.Decoder(Event, float_hook=Decimal)
+_many = msgspec.json.Decoder(list[Event], float_hook=Decimal)
 _encode_lines = msgspec.json.Encoder(decimal_format="number", order="sorted").encode_lines
 Column = Sequence[Any]
 
@@ -70,7 +55,7 @@ def judge(
         if not 1 <= len(events) <= window.events_max:
             return None
         return _judged(
-            directory, own, body, dict(zip(_Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
+            directory, own, body, dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
         )
     except (Unusual, msgspec.DecodeError, RecursionError, UnicodeDecodeError, ArithmeticError):
         return None

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.metering import alike, bodies, careful, quick
+from core.metering import alike, bodies, careful, plain, quick, wire
 from core.metering.bodies import Form
 from core.metering.careful import Window
 from core.metering.columns import NUMBERS, Columns
@@ -65,7 +65,9 @@ class FixedDirectory:
 def both(body: bytes, own: Account | None = OWN, form: Form = Form.JSON) -> Any:
     """The careful verdict, after checking that those of the two column roads, if there are any, equal it; and the first of these."""
     directory: Any = FixedDirectory()
-    slow = careful.judge(directory, own, bodies.cut(body, form), window=WINDOW, at=NOW)
+    raws = bodies.cut(body, form)
+    same_reading(raws)
+    slow = careful.judge(directory, own, raws, window=WINDOW, at=NOW)
     fast = [road.judge(directory, own, body, form, window=WINDOW, at=NOW) for road in (alike, quick)]
     for answer in fast:
         if answer is not None:
@@ -74,6 +76,13 @@ def both(body: bytes, own: Account | None = OWN, form: Form = Form.JSON) -> Any:
             assert slow[0] is not None
             assert_same(answer[0], slow[0])
     return slow, next((answer for answer in fast if answer is not None), None)
+
+
+def same_reading(raws: list[bytes]) -> None:
+    """What is read fast is what is read with care."""
+    for raw in raws:
+        fast = plain.read(raw)
+        assert fast is None or fast == wire.read(raw)
 
 
 def assert_same(mine: Columns, reference: Columns) -> None:
@@ -151,6 +160,10 @@ def test_a_fault_is_found_on_either_road(event: str) -> None:
     slow, fast = both(f"[{event}]".encode())
     assert fast is None
     assert len(slow[2]) == 1
+
+
+def test_a_usual_event_is_read_fast() -> None:
+    assert all(plain.read(dump(event)) is not None for event in usual_events())
 
 
 def usual_events(**changed: Any) -> list[dict[str, Any]]:
