@@ -132,6 +132,20 @@ def _flag(reader: Reader, pointer: str, value: object) -> bool:
     return value is not False
 
 
+def read_prices(
+    reader: Reader,
+    pointer: str,
+    prices: object,
+    *,
+    metrics: Mapping[str, Metric],
+    default_mode: BillingMode,
+    cycle: tuple[Interval, int],
+    known: Collection[str],
+) -> tuple[Price, ...]:
+    """Prices written beside those of a plan whose codes are `known`; faults are left with the reader."""
+    return _prices(reader, pointer, prices, _Frame(metrics, default_mode, cycle), known)
+
+
 def _duration(reader: Reader, document: Mapping[str, object]) -> int | None:
     value = document.get("duration_cycles")
     if value is not None and document.get("kind") != PlanKind.COUPON:
@@ -166,7 +180,7 @@ def _currencies(reader: Reader, document: Mapping[str, object], own: str, frame:
     return found
 
 
-def _prices(reader: Reader, pointer: str, value: object, frame: _Frame) -> tuple[Price, ...]:
+def _prices(reader: Reader, pointer: str, value: object, frame: _Frame, known: Collection[str] = ()) -> tuple[Price, ...]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         reader.fault(pointer, "must be a list")
         return ()
@@ -185,7 +199,7 @@ def _prices(reader: Reader, pointer: str, value: object, frame: _Frame) -> tuple
         elif price.code:
             taken[price.code] = f"{pointer}/{i}"
         prices.append(price)
-    _check_covers(reader, pointer, prices, taken)
+    _check_covers(reader, pointer, prices, {*taken, *known})
     return tuple(prices)
 
 

@@ -129,15 +129,23 @@ def _rules(checked: Plan, metrics: Mapping[str, Metric]) -> list[PricingRule]:
     if checked.base_price:
         prices.insert(0, Price(BASE, checked.name, Kind.RECURRING, None, Flat(checked.base_price), checked.billing_mode))
     return [
-        _rule(price, position, metrics[price.metric_code] if price.metric_code else None, checked) for position, price in enumerate(prices)
+        rule_of(
+            price,
+            position,
+            metrics[price.metric_code] if price.metric_code else None,
+            checked.name,
+            is_add_on=checked.kind is PlanKind.ADD_ON,
+        )
+        for position, price in enumerate(prices)
     ]
 
 
-def _rule(price: Price, position: int, metric: Metric | None, checked: Plan) -> PricingRule:
+def rule_of(price: Price, position: int, metric: Metric | None, plan_name: str, *, is_add_on: bool) -> PricingRule:
+    """A checked price as it is stored, at a position among the others."""
     said, model = price.conditions, price.model
-    if checked.kind is PlanKind.ADD_ON and price.code == BASE and isinstance(model, Flat):
+    if is_add_on and price.code == BASE and isinstance(model, Flat):
         model = PerUnit(model.flat_price)  # a base price of an add-on is for one of it
-    default = checked.name if price.code == BASE else metric.name if metric else price.code.replace("_", " ").capitalize()
+    default = plan_name if price.code == BASE else metric.name if metric else price.code.replace("_", " ").capitalize()
     return PricingRule(
         code=price.code,
         name=price.name or default,

@@ -16,8 +16,9 @@ from core import audit, jobs
 from core.audit import SYSTEM, Actor
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.timeline import current_cycle
-from core.subscriptions import opening, timeline
+from core.subscriptions import agreement, opening, timeline
 from core.subscriptions import spans as timelines
+from core.subscriptions.agreement import Contract, Phase
 from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus, SuspensionCause
 from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
@@ -44,6 +45,8 @@ def start(
     billing_day: int | None = None,
     trial_end_without_method: str | None = None,
     quantities: Mapping[str, Decimal | str | int] | None = None,
+    phases: Sequence[Phase] = (),
+    contract: Contract | None = None,
 ) -> Subscription:
     """Subscribe the organization to `plan` (the code or id of a plan, or the id of a version) from the local day of `start_at`.
 
@@ -79,7 +82,13 @@ def start(
         not_before=opening.ended_before(session, organization_id, version, begins),
         quantities=wish.quantities,
     )
+    planned = agreement.ramped(planned, phases, wish.hanging)
     subscription = opening.row(organization_id, version, wish, planned)
+    if contract is not None:
+        agreement.bind(subscription, contract, start=planned[0].start, timezone=organization.timezone)
+        if not contract.renews and subscription.contract_ends_at is not None:
+            subscription.ends_at, subscription.cancel_at_period_end = subscription.contract_ends_at, True
+            planned = timelines.ended(planned, subscription.contract_ends_at)
     subscription.payment_method_id, subscription.currency = payment_method_id, organization.currency
     session.add(subscription)
     timeline.store(session, subscription, planned)
@@ -98,17 +107,22 @@ def cancel(
     actor: Actor,
     when: str | datetime = "period_end",
     reason: str | None = None,
+    break_contract: bool = False,
 ) -> Subscription:
     """End the subscription `now`, at `period_end` (of a trial: its end) or at an instant; an earlier plan to end it is replaced.
 
     Unused time billed in advance is credited as the plan's credit policy says. One that has not begun, or is paused, ends at once.
+    While a contract binds, `period_end` is the end of its term and sooner is a Conflict, unless the contract is broken.
     Invalid with the pointer /when.
     """
     subscription = _held(session, subscription, Act.CANCEL, at)
     planned = timeline.spans(subscription)
     if subscription.ends_at is not None:
         planned = timelines.reopened(planned, hanging(subscription))
-    ends = _end(planned, when, at)
+    bound = None if break_contract else agreement.bound_until(subscription, planned, at)
+    ends = bound if bound is not None and when == "period_end" else _end(planned, when, at)
+    if bound is not None and ends < bound:
+        raise Conflict(f"The contract binds until {bound.date()}; the subscription can end then.", code="under_contract")
     if ends <= planned[0].start or subscription.status == Status.PAUSED:
         ends = at
     timeline.store(session, subscription, timelines.ended(planned, ends))

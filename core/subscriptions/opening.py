@@ -120,6 +120,8 @@ def offered(session: Session, plan: str | uuid.UUID, organization: Organization)
         version = catalog.offered_version(session, plan)
     except NotFound as error:
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", error.message),)) from None
+    if version.organization_id not in (None, organization.id):
+        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", "There is no such plan version."),))
     if version.plan.kind != PlanKind.PLAN:
         detail = f"{version.plan.name} is no plan: attach it to a subscription instead"
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))

@@ -151,6 +151,8 @@ def _changed(
     subscription: Subscription, to: PlanVersion, quantity: Decimal | None, quantities: Mapping[str, Decimal] | None, effective: datetime
 ) -> tuple[Span, ...]:
     require(subscription, Act.CHANGE_PLAN, effective)
+    if to.organization_id not in (None, subscription.organization_id):
+        raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", "There is no such plan version."),))
     if to.plan.kind != PlanKind.PLAN:
         detail = f"{to.plan.name} is no plan: attach it to the subscription instead"
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))

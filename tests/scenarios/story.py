@@ -56,7 +56,8 @@ class Story:
     def subscribe(self, plan: PlanVersion, **given: Any) -> Subscription:
         """Subscribe now, from the first of the calendar month's cycles unless told otherwise."""
         options = {"anchor": "anniversary", "trial_period_days": 0, **given}
-        started = lifecycle.start(self.session, self.organization.id, plan=plan.plan.code, at=self.now, actor=SYSTEM, **options)
+        named = plan.id if plan.organization_id else plan.plan.code
+        started = lifecycle.start(self.session, self.organization.id, plan=named, at=self.now, actor=SYSTEM, **options)
         self.session.flush()
         return started
 
@@ -90,7 +91,7 @@ class Story:
         issued = self.session.scalars(
             select(Invoice)
             .where(Invoice.organization_id == self.organization.id, Invoice.finalized_at.is_not(None))
-            .order_by(Invoice.sequence)
+            .order_by(Invoice.year, Invoice.sequence)
             .offset(self.told)
         ).all()
         self.told += len(issued)

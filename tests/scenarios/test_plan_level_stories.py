@@ -3,12 +3,17 @@
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
 from core.catalog import publish
 from core.catalog.models import PlanVersion
+from core.catalog.negotiated import negotiate
+from core.errors import Conflict
+from core.periods import Interval
 from core.subscriptions import items, plan_change
+from core.subscriptions.agreement import Contract, Phase
 from tests.factories import make_metric
 from tests.scenarios.story import Story
 
@@ -213,4 +218,38 @@ def test_one_plan_is_sold_in_two_currencies(session: Session) -> None:
     story.use(calls, story.local(1, 10), 333)  # 499.5 yen
     told = story.until(story.local(2, 2))
     assert [amounts for _, _, amounts in told] == [{"base": 9800}, {"base": 9800, "calls": 500}]
+    story.ends_well()
+
+
+def test_an_enterprise_contract_ramps_up_and_guarantees_a_minimum(session: Session) -> None:
+    """Three years in short: a pilot of three months, then the agreed price with a yearly minimum, two months' notice."""
+    story, calls = Story(session), make_metric(session)
+    listed = [{"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.02"}]
+    team = plan(session, story, base_price="500", prices=listed)
+    story.until(story.local(1, 1))
+    given: dict[str, Any] = {"organization_id": story.organization.id, "currency": "EUR", "at": story.now, "actor": SYSTEM}
+    pilot = negotiate(session, team, base_price="0", **given)
+    cheaper = [
+        {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.01"},
+        {"code": "minimum", "model": "commitment", "amount": "2000", "billing_period": "year", "covers": ["calls"]},
+    ]
+    agreed = negotiate(session, team, base_price="400", prices=cheaper, **given)
+    phases = [Phase(story.local(4, 1), agreed), Phase(story.local(1, 1, year=2027), agreed, quantity=Decimal(2))]
+    contract = Contract(Interval.YEAR, notice_days=60)
+    story.subscribe(pilot, phases=phases, contract=contract)
+
+    story.use(calls, story.local(2, 10), 1000)
+    told = [amounts for _, _, amounts in story.until(story.local(4, 2))]
+    assert told == [{"calls": 0}, {"calls": 2000}, {"base": 40000, "calls": 0}]  # 1,000 at the list price of 0.02
+
+    for month in range(4, 13):
+        story.use(calls, story.local(month, 10), 10_000)  # 100.00 a month at the agreed price
+    story.until(story.local(12, 1))
+    story.cancel("period_end")  # one month before the end, notice is two: the next year binds
+    assert story._current().ends_at == story.local(1, 1, year=2028)
+    told = [amounts for _, _, amounts in story.until(story.local(1, 2, year=2027))]
+    # April to December is 275/365 of the year: 2,000 x 275/365 = 1,506.85, less 900.00 of usage
+    assert told == [{"base": 40000, "calls": 10000}, {"base": 40000, "calls": 10000, "minimum": 60685}]
+    with pytest.raises(Conflict, match="The contract binds until 2028-01-01"):
+        story.cancel("now")
     story.ends_well()
