@@ -14,7 +14,7 @@ from admin import blueprint, plan_form
 from admin.plan_form import Draft
 from core import clock
 from core.catalog import plan_document, publish, queries
-from core.catalog.models import PlanVersion
+from core.catalog.models import PlanVersion, PricingRule
 from core.db import db
 from core.errors import BillingError, Invalid
 from core.metering import metrics as metering
@@ -27,6 +27,7 @@ from core.subscriptions.queries import counts_by_version
 from web.auth import requires
 from web.forms import field_errors, once
 from web.htmx import page
+from web.price_words import Words, stored_words
 
 METRICS_MAX = 1_000
 PERIODS = tuple((interval.value, interval.value.replace("_", " ").capitalize()) for interval in Interval)
@@ -62,6 +63,7 @@ def plan(code: str) -> Response:
         versions=versions,
         differences=_differences(versions),
         counts=counts_by_version(db.session()),
+        words={rule.id: _words(rule, found.currency) for version in versions for rule in version.rules},
     )
 
 
@@ -106,6 +108,11 @@ def _publish(document: dict[str, Any]) -> str:
     values = {"billing_period": "month", "base_price": "0", **document, "prices": prices}
     made = publish.create_version(db.session(), **values, actor=g.actor, at=clock.now())
     return url_for("admin.plan", code=made.plan.code)
+
+
+def _words(rule: PricingRule, currency: str) -> Words:
+    """A price as customers read it."""
+    return stored_words(rule.rules, rule.currency or currency, rule.metric.unit if rule.metric else "")
 
 
 def _metrics() -> dict[str, Metric]:
