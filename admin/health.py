@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from werkzeug.wrappers import Response
 
@@ -11,6 +12,7 @@ from core import audit, clock, jobs, rendering, selfcheck
 from core.db import db
 from core.invoicing import due
 from core.metering import queries as metering
+from core.metering import sampling
 from core.notifications import queries as notifications
 from core.payments import queries as payments
 from web.auth import requires
@@ -19,6 +21,7 @@ from web.htmx import page
 BEHIND_SECONDS_WATCH = 5
 BEHIND_SECONDS_BAD = 60
 SEALS_WAITING_WATCH = 1_000
+RECOUNTS_SHOWN = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def books() -> Response:
 
 
 def _checks() -> list[Check]:
-    return [Check("Database", "ok", "answers"), _queue(), _metering(), _facts(), _mails(), _payments(), _invoices(), _seals()]
+    return [Check("Database", "ok", "answers"), _queue(), _metering(), _recounted(), _facts(), _mails(), _payments(), _invoices(), _seals()]
 
 
 def _queue() -> Check:
@@ -67,6 +70,20 @@ def _metering() -> Check:
     waits = "1 event waits" if fresh.backlog == 1 else f"{fresh.backlog:,} events wait"
     detail = f"usage counted up to {since}, {waits}" if fresh.backlog else "all accepted usage is counted"
     return Check("Metering", state, detail, "Amounts will rise. Is the aggregator running? Accepted events are safe in the log.")
+
+
+def _recounted() -> Check:
+    now = clock.now()
+    made = sampling.latest(db.session(), since=now - RECOUNTS_SHOWN)
+    if made is None:
+        return Check("Recount", "unknown", "no usage was counted anew in the last day", "Is the scheduler running?")
+    when = rendering.relative(made.at, now)
+    if not made.differences:
+        return Check("Recount", "ok", f"usage counted anew {when}: every sum is that of its events")
+    one = made.differences[0]
+    detail = f"{len(made.differences)} sums differ, seen {when}: {one.organization}, {one.metric}, {one.hour}: stored {one.stored}"
+    advice = "Hold the invoices of these customers; `valueverse usage recount --days 35` names every difference."
+    return Check("Recount", "bad", f"{detail}, counted anew {one.recounted}", advice)
 
 
 def _facts() -> Check:

@@ -23,6 +23,7 @@ from core.entitlements import reserve, watch
 from core.identity import retention
 from core.invoicing import due, run
 from core.invoicing.models import RunStatus
+from core.metering import sampling
 from core.notifications import email
 from core.notifications import queries as notifications
 from core.payments import queries as payments
@@ -135,6 +136,14 @@ def upkeep(session: Any) -> Iterable[Ring]:
     return ()
 
 
+def proof(session: Any) -> Iterable[Ring]:
+    """Count an hour of some customers' usage anew; what differs is logged, audited and shown on the health page."""
+    sampling.steady(session)
+    sampling.sample(session, at=clock.now())
+    sampling.forget(session, at=clock.now())
+    return ()
+
+
 def expiry(session: Any) -> Iterable[Ring]:
     """Delete what has been kept long enough: sign-ins, guesses, answers under idempotency keys."""
     retention.purge(session, at=clock.now())
@@ -154,6 +163,7 @@ def sweeps() -> list[Sweep]:
         Sweep(documents, 10),
         Sweep(long_work, 10),
         Sweep(expiry, 3600),
+        Sweep(proof, 3600),
         Sweep(provider, 3600),
     ]
 

@@ -25,7 +25,7 @@ from core.metering.tables import usage_state
 from core.metering.windows import BEGINNING, Answer, By, Part, cut
 from core.metering.windows import Window as Window  # noqa: PLC0414 - callers name it from here
 
-organizations = table("organizations", column("id"), column("number"), column("timezone"))
+organizations = table("organizations", column("id"), column("number"), column("timezone"), column("slug"))
 
 
 @dataclass(frozen=True, slots=True)
