@@ -34,6 +34,7 @@ MAILS: dict[str, Mail] = {
     "refund.succeeded": Mail("refund"),
     "subscription.plan_changed": Mail("plan_changed"),
     "subscription.canceled": Mail("subscription_canceled"),
+    "subscription.suspended": Mail("subscription_suspended"),
     "api_key.created": Mail("api_key_created"),
     "limit.warned": Mail("limit_warned"),
     "limit.reached": Mail("limit_reached"),

@@ -41,6 +41,7 @@ SUBJECTS = {
     "refund": "Refund: {amount} for {number}",
     "plan_changed": "Your plan changes: {organization}",
     "subscription_canceled": "Your subscription ends: {organization}",
+    "subscription_suspended": "Your access is suspended: {organization}",
     "api_key_created": "A new API key was created for {organization}",
     "limit_warned": "{limit}: {percent} % used",
     "limit_reached": "{limit} reached{stopped}",
