@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import cache
 from typing import NamedTuple
 
 from core.money import plain
@@ -24,6 +23,8 @@ from core.pricing.rules import (
 )
 
 _ZERO = Decimal(0)
+LABELS = 32
+_LABELS = tuple(f"tier {i}" for i in range(1, LABELS + 1))  # looking one up costs a fifth of making one
 _new = tuple.__new__  # a named tuple's own constructor costs as much as the arithmetic it reports
 
 
@@ -98,7 +99,7 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
     match model:
         case PerUnit():
             return quantity * model.unit_price
-        case Graduated() | GraduatedPercentage():
+        case Graduated():
             return _graduated(model.tiers, quantity)
         case Volume():
             tier = model.tiers[tier_index(model.tiers, quantity)]
@@ -107,6 +108,8 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
             return packages(model, quantity) * model.package_price
         case Flat():
             return model.flat_price
+        case GraduatedPercentage():
+            return _graduated(model.tiers, quantity)
         case Stairstep():
             return model.tiers[tier_index(model.tiers, quantity)].flat_fee
         case GraduatedBlocks():
@@ -119,7 +122,8 @@ def price(model: PriceModel, quantity: Decimal) -> Decimal:
 def tier_index(tiers: Sequence[AnyTier], quantity: Decimal) -> int:
     """Position of the tier that holds the total `quantity` (bounds inclusive); the last one when all are bounded and passed."""
     for i, tier in enumerate(tiers):
-        if tier.up_to is None or quantity <= tier.up_to:
+        up_to = tier.up_to
+        if up_to is None or quantity <= up_to:
             return i
     return len(tiers) - 1
 
@@ -158,11 +162,11 @@ def explain(model: PriceModel, quantity: Decimal) -> Explanation:
             amount = quantity * model.unit_price
             step = _new(Step, ("per unit", _ZERO, None, quantity, model.unit_price, _ZERO, amount))
             return _new(Explanation, (model, quantity, amount, (step,)))
-        case Graduated() | GraduatedPercentage():
-            return _explained(model, quantity, _tier_steps(model.tiers, quantity))
+        case Graduated():
+            return _explained_tiers(model, quantity)
         case Volume():
-            i = tier_index(model.tiers, quantity)
-            return _explained(model, quantity, [_whole_step(model.tiers, i, quantity, model.tiers[i].unit_price)])
+            step = _whole_step(model.tiers, quantity, priced=True)
+            return _new(Explanation, (model, quantity, step.amount, (step,)))
         case Package():
             count = packages(model, quantity)
             amount = count * model.package_price
@@ -170,8 +174,10 @@ def explain(model: PriceModel, quantity: Decimal) -> Explanation:
             return _new(Explanation, (model, quantity, amount, (step,)))
         case Flat():
             return _explained(model, quantity, [_step("flat price", _ZERO, None, _ZERO, _ZERO, model.flat_price)])
+        case GraduatedPercentage():
+            return _explained_tiers(model, quantity)
         case Stairstep():
-            return _explained(model, quantity, [_whole_step(model.tiers, tier_index(model.tiers, quantity), quantity, _ZERO)])
+            return _explained(model, quantity, [_whole_step(model.tiers, quantity, priced=False)])
         case GraduatedBlocks():
             return _explained(model, quantity, _block_steps(model.tiers, quantity))
         case VolumeBlocks():
@@ -189,24 +195,34 @@ def _step(label: str, from_: Decimal, up_to: Decimal | None, quantity: Decimal, 
     return Step(label, from_, up_to, quantity, unit_price, flat_fee, quantity * unit_price + flat_fee)
 
 
-def _whole_step(tiers: tuple[Tier, ...], i: int, quantity: Decimal, unit_price: Decimal) -> Step:
-    tier = tiers[i]
-    lower = (tiers[i - 1].up_to or _ZERO) if i else _ZERO
-    return _new(Step, (_label(i), lower, tier.up_to, quantity, unit_price, tier.flat_fee, quantity * unit_price + tier.flat_fee))
+def _whole_step(tiers: tuple[Tier, ...], quantity: Decimal, *, priced: bool) -> Step:
+    """The whole quantity at the tier it falls in; the last one when all are bounded and passed."""
+    lower, last = _ZERO, len(tiers) - 1
+    for i, tier in enumerate(tiers):
+        up_to = tier.up_to
+        if up_to is None or quantity <= up_to or i == last:
+            break
+        lower = up_to
+    unit_price, flat_fee = tier.unit_price if priced else _ZERO, tier.flat_fee
+    label = _LABELS[i] if i < LABELS else _label(i)
+    return _new(Step, (label, lower, up_to, quantity, unit_price, flat_fee, quantity * unit_price + flat_fee))
 
 
-def _tier_steps(tiers: tuple[Tier | RateTier, ...], quantity: Decimal) -> list[Step]:
+def _explained_tiers(model: Graduated | GraduatedPercentage, quantity: Decimal) -> Explanation:
     steps: list[Step] = []
-    lower = _ZERO
+    amount = lower = _ZERO
+    tiers: tuple[Tier | RateTier, ...] = model.tiers
     for i, tier in enumerate(tiers):
         up_to, unit_price, flat_fee = tier.up_to, tier.unit_price, tier.flat_fee
         last = up_to is None or quantity <= up_to
         units = (quantity if last or up_to is None else up_to) - lower
-        steps.append(_new(Step, (_label(i), lower, up_to, units, unit_price, flat_fee, units * unit_price + flat_fee)))
+        costs = units * unit_price + flat_fee
+        steps.append(_new(Step, (_LABELS[i] if i < LABELS else _label(i), lower, up_to, units, unit_price, flat_fee, costs)))
+        amount += costs
         if last or up_to is None:
             break
         lower = up_to
-    return steps
+    return _new(Explanation, (model, quantity, amount, tuple(steps)))
 
 
 def _block_steps(tiers: tuple[BlockTier, ...], quantity: Decimal) -> list[Step]:
@@ -231,7 +247,6 @@ def _block_step(i: int, tiers: tuple[BlockTier, ...], units: Decimal, lower: Dec
     return _step(label, lower, tier.up_to, blocks(units, tier.block_size), tier.block_price, _ZERO)
 
 
-@cache
 def _label(i: int) -> str:
     return f"tier {i + 1}"
 
