@@ -71,7 +71,7 @@ def document(raw: bytes) -> Any:
     """JSON with exact numbers. Raises Malformed."""
     try:
         return _decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ArithmeticError) as error:
         raise Malformed(f"The body is not JSON: {error}") from error
 
 

@@ -282,6 +282,8 @@ def test_a_session_ends_and_cannot_be_made_up(served: Served, stripe_customer: t
         ("/api/v1/events", "application/json", b"[]", 400),
         ("/api/v1/events", "application/json", b'{"event": 7}', 422),
         ("/api/v1/events", "application/cloudevents+json", b"[7, null]", 400),
+        ("/api/v1/events", "application/cloudevents-batch+json", b'[{"data": {"n": 1e9999999999999999999}}]', 400),
+        ("/api/v1/events", "application/cloudevents+json", b'{"id": "\\ud800"}', 400),
         ("/api/v1/events/batch", "application/json", b'{"events": {}}', 400),
         ("/api/v1/events/batch", "application/json", b'{"events": [{"external_subscription_id": "\\u0000", "properties": []}]}', 422),
         ("/v1/billing/meter_events", "application/x-www-form-urlencoded", b"payload=1&event_name=tokens&identifier=", 400),
