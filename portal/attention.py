@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from core import rendering
+from core.entitlements.models import UsageBlock
 from core.identity.models import Organization
 from core.invoicing.models import Invoice
 from core.payments.models import BillingTransaction, PaymentMethod
@@ -16,7 +17,7 @@ from core.subscriptions.models import Subscription, SubscriptionStatus
 from portal.invoice_view import Standing
 from portal.payment_methods import expiry, method_name
 
-ACTIONS = ("pay", "invoice", "card", "events")
+ACTIONS = ("pay", "invoice", "card", "events", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,18 @@ def problems(
         title = f"{rendering.quantity(count)} {'event was' if count == 1 else 'events were'} rejected in the last 24 hours"
         found.append(Problem("warn", title, f"{reasons.capitalize()}. They are not billed until you fix and resend them.", "events"))
     return sorted(found, key=lambda problem: ("bad", "warn", "info").index(problem.tone))
+
+
+def stopped(stops: Sequence[UsageBlock], organization: Organization) -> Problems:
+    """Usage that is refused now, a line for each limit and cap."""
+    found = []
+    for stop in stops:
+        what = "Spend cap reached" if stop.reason == "spend_cap_reached" else "Usage limit reached"
+        since = rendering.datetime_tz(stop.blocked_at, organization.timezone)
+        until = f", until {rendering.datetime_tz(stop.window_end, organization.timezone)}" if stop.window_end else ""
+        detail = f"Since {since}{until}, or until you raise it."
+        found.append(Problem("bad", f"{what}: new usage is refused", detail, "limits"))
+    return found
 
 
 def _invoice(

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 from core import clock, rendering
 from core.analytics import spend as analytics
 from core.db import db
+from core.entitlements import limits
 from core.invoicing import account_credits, listing, preview
 from core.invoicing.preview import SoFar
 from core.invoicing.statement import Group
@@ -28,7 +29,7 @@ from core.pricing.timeline import current_cycle
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from portal import blueprint
 from portal.account import billed_metrics, my_subscription, my_subscriptions, timelines_of
-from portal.attention import Problems, problems
+from portal.attention import Problems, problems, stopped
 from portal.explorer import days
 from portal.spend import Spend, day_chart, spend_of
 from web.auth import may, requires
@@ -175,7 +176,7 @@ def _problems(subscription: Subscription | None, methods: Mapping[UUID, PaymentM
     due = listing.open_invoices(session, g.organization.id)
     last = payments.transactions(session, g.organization.id, invoice_ids=[row.id for row in due]) if due else []
     rejected = metering.rejection_counts(session, g.organization.id, since=clock.now() - timedelta(days=1)) if may("events.view") else {}
-    return problems(
+    found = problems(
         due,
         last,
         methods,
@@ -184,3 +185,4 @@ def _problems(subscription: Subscription | None, methods: Mapping[UUID, PaymentM
         now=now,
         organization=g.organization,
     )
+    return stopped(limits.stops(session, g.organization.id, now=now), g.organization) + found

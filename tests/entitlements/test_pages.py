@@ -116,6 +116,7 @@ def test_a_customer_sets_and_lifts_a_cap_on_the_page(client: FlaskClient, sessio
     assert "The spend cap is set" in page
     assert "Spend cap is reached: new usage is refused since 15 Jun 2026, 12:00" in page
     assert "€59.00" in page  # what came in past it
+    assert "Spend cap reached: new usage is refused" in client.get("/portal/").text
     status, page = send("spend-caps", cap_amount="15.005", cap_action="block", cap_thresholds="50")
     assert (status, "EUR has 2 decimals." in page, 'value="15.005"' in page) == (422, True, True)
     status, page = send("limits", metric=calls.code, value="80", period="monthly", action="notify", thresholds="80,x")
