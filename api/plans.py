@@ -30,7 +30,8 @@ PriceDocument = Annotated[
     Meta(
         description=(
             "One price: `metric` (code; left out for a recurring fee), `code`, `name`, `billing_mode`, and `model` with exactly the keys "
-            "of that model. If wanted `licensed` (the named quantity it is priced by), `included` (units that cost nothing), "
+            "of that model and of modifiers (such as `minimum_amount`, `unit_conversion`, `bucket`). "
+            "If wanted `licensed` (the named quantity it is priced by), `included` (units that cost nothing), "
             "`billing_period` and `interval_count` (a cycle of its own), `proration`; for the models `discount` and `commitment` also "
             "`covers` and `overage_factor`. See the documentation of pricing models and of plans."
         ),

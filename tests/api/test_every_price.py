@@ -217,3 +217,51 @@ def test_late_usage_is_rated_again_and_then_adjusted(api: Api, session: Session,
     adjusted = lines_of(session, books.issued(session, shop.subscription, END + timedelta(days=2)))
     assert {line.kind for line in adjusted} == {"adjustment"}
     assert amounts(adjusted) == {"hours": "3.00", "matrix": "3.00"}  # a day's peak does not rise by as much usage again
+
+
+def test_a_part_of_a_month_has_its_part_of_minimum_and_included_units(api: Api, session: Session, clock: Clock) -> None:
+    clock.at(datetime(2026, 6, 16, tzinfo=ZONE))
+    customer = api.made("/billing/organizations", organization_body(tax_rate_percent="0"))
+    api.made("/billing/metrics", {"code": "calls", "name": "Calls", "aggregation": "sum"})
+    included = {**UNIT, "metric": "calls", "usage_discount": "100"}
+    prices = [{**included, "code": "part", "minimum_amount": "9"}, {**included, "code": "whole", "minimum_amount": "9", "prorate": False}]
+    prices += [{**included, "code": "used"}]
+    api.made("/billing/plans", plan_body("partly", base_price="0", proration="days", prices=prices))
+    started = api.made("/billing/subscriptions", {"organization_id": customer["id"], "plan": "partly", "billing_anchor": "calendar"})
+    calls = session.scalars(select(Metric).where(Metric.code == "calls")).one()
+    record(session, session.get_one(Organization, customer["id"]), calls, [used(20, 9, 70)])
+    invoice = books.issued(session, session.get_one(Subscription, started["id"]), clock.at(END))
+    assert amounts(lines_of(session, invoice)) == {"part": "4.50", "whole": "9.00", "used": "2.00"}
+
+
+def test_a_wrong_price_is_told_where(api: Api) -> None:
+    for code, aggregation in (("calls", "sum"), ("load", "max")):
+        api.made("/billing/metrics", {"code": code, "name": code, "aggregation": aggregation, "group_by": ["region", "tier"]})
+    tiers = [{"up_to": "10", "unit_price": "1"}, {"up_to": "5", "unit_price": "1"}, {"up_to": None, "unit_price": "1"}]
+    matrix = {"model": "matrix", "default": None, "prices": []}
+    prices = [
+        {"metric": "calls", **UNIT},
+        {"metric": "calls", "code": "b", "model": "graduated", "tiers": tiers},
+        {"code": "c", **HOURS},
+        {"metric": "load", "code": "d", **HOURS},
+        {"metric": "calls", "code": "e", "dimensions": ["regoin"], **matrix},
+        {"metric": "load", "code": "f", "dimensions": ["region"], **matrix},
+        {"metric": "calls", "code": "g", "model": "sum", "parts": [UNIT, {**UNIT, "metric": "cals"}]},
+        {"metric": "calls", "code": "h", "model": "capacity", "capacity_tiers": [{"price": "1", "limits": {"disks": None}}]},
+        {"metric": "calls", "code": "i", "included": "5", **HOURS},
+    ]
+    refused = api.post("/billing/plans", plan_body("wrong", prices=prices))
+    assert refused.status_code == 422
+    told_where = {error["pointer"]: error["detail"] for error in refused.get_json()["errors"]}
+    assert told_where.keys() == {
+        "/prices/1/tiers/1/up_to",
+        "/prices/2/metric",
+        "/prices/3/metric",
+        "/prices/4/dimensions/0",
+        "/prices/5/dimensions",
+        "/prices/6/parts/1/metric",
+        "/prices/7/capacity_tiers/0/limits/disks",
+        "/prices/8/included",
+    }
+    assert told_where["/prices/4/dimensions/0"].endswith("did you mean region?")
+    assert told_where["/prices/6/parts/1/metric"].endswith("did you mean calls?")
