@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
+from api.agreements import Quantities
 from api.call import Call
 from api.contract import Input, Output, endpoint
 from api.invoices import InvoiceOut, invoice_head
 from api.reading import Exact
-from api.subscriptions import TAG, Quantities, SubscriptionOut, When, load, subscription_out
+from api.subscriptions import TAG, SubscriptionOut, When, load, subscription_out
 from api.values import Text, amount, instant
 from core.catalog import queries as catalog
 from core.catalog.models import PlanVersion

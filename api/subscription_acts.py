@@ -25,6 +25,7 @@ class Cancellation(Input):
 
     when: When = "period_end"
     reason: Why | None = None
+    break_contract: Annotated[bool, Meta(description="End it although a contract still binds. Needs a platform key.")] = False
 
 
 class Because(Input):
@@ -53,11 +54,19 @@ class ActPreview(Output):
 
 @endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/cancellation", scope=Scope.BILLING_WRITE, tag=TAG)
 def cancel_subscription(call: Call, subscription_id: uuid.UUID, body: Cancellation) -> SubscriptionOut:
-    """Cancel a subscription. Unused time billed in advance is credited as the plan's credit policy says."""
+    """Cancel a subscription. Unused time billed in advance is credited as the plan's credit policy says.
+
+    While a contract binds, `period_end` is the end of its term; anything sooner is refused.
+    """
+    if body.break_contract:
+        call.require_platform()
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
     when = body.when if body.when in ("now", "period_end") else instant(body.when, organization, "/when")
-    return subscription_out(lifecycle.cancel(call.session, subscription, at=at, actor=call.actor, when=when, reason=body.reason), at)
+    ended = lifecycle.cancel(
+        call.session, subscription, at=at, actor=call.actor, when=when, reason=body.reason, break_contract=body.break_contract
+    )
+    return subscription_out(ended, at)
 
 
 @endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/cancellation", scope=Scope.BILLING_WRITE, tag=TAG)

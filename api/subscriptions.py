@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from api import agreements
+from api.agreements import ContractIn, ContractOut, OverridesIn, PhaseIn, Quantities
 from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.reading import Exact
@@ -28,16 +30,6 @@ When = Annotated[
     Meta(
         pattern=r"^(now|period_end|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-4]):[0-5][0-9]))?)$",
         description=WHEN,
-    ),
-]
-
-
-Quantities = Annotated[
-    dict[str, Exact],
-    Meta(
-        max_length=100,
-        description="Quantities held under names of their own, as the plan's prices call them with `licensed`, such as seats.",
-        examples=[{"seats": "25"}],
     ),
 ]
 
@@ -65,6 +57,11 @@ class SubscriptionIn(Input):
         default_factory=lambda: Exact("1")
     )
     quantities: Quantities = field(default_factory=dict)
+    overrides: OverridesIn | None = None
+    phases: Annotated[list[PhaseIn], Meta(max_length=24, description="What holds later on, in order of time.")] = field(
+        default_factory=list
+    )
+    contract: ContractIn | None = None
     trial_period_days: Annotated[int, Meta(ge=0, le=730, description="Overrides the plan's.")] | None = None
     trial_end_without_method: Annotated[AfterTrial, Meta(description="Overrides the plan's.")] | None = None
     payment_method_id: uuid.UUID | None = None
@@ -123,6 +120,7 @@ class SubscriptionOut(Output):
     quantity: Decimal
     quantities: dict[str, Decimal]
     items: list[ItemOut]
+    contract: ContractOut | None
     status: str
     currency: str
     billing_anchor: str
@@ -154,10 +152,13 @@ def start_subscription(call: Call, body: SubscriptionIn) -> SubscriptionOut:
         raise Invalid("One plan is needed.", errors=(FieldError("/plan", "Give the code or id of one plan."),))
     if body.payment_method_id is not None:
         payments.method(call.session, organization.id, body.payment_method_id)
+    runs_on: str | uuid.UUID = plan
+    if body.overrides is not None:
+        runs_on = agreements.agreed_version(call, organization, plan, body.overrides, "/overrides").id
     subscription = lifecycle.start(
         call.session,
         organization.id,
-        plan=plan,
+        plan=runs_on,
         at=call.now(organization),
         actor=call.actor,
         start_at=body.start_at,
@@ -168,6 +169,8 @@ def start_subscription(call: Call, body: SubscriptionIn) -> SubscriptionOut:
         trial_period_days=body.trial_period_days,
         payment_method_id=body.payment_method_id,
         quantities=body.quantities,
+        phases=agreements.phases(call, organization, plan, body.phases),
+        contract=agreements.contract(body.contract),
         external_id=body.external_id,
         metadata=body.metadata,
     )
@@ -229,6 +232,7 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         plan_id=version.plan_id,
         quantity=term.quantity,
         quantities={name: Decimal(held) for name, held in term.quantities.items()},
+        contract=agreements.contract_out(row),
         items=[item_out(item) for item in row.items if item.end_at is None or item.end_at > at],
         status=row.status,
         currency=row.currency,

@@ -82,6 +82,7 @@ def start(
         not_before=opening.ended_before(session, organization_id, version, begins),
         quantities=wish.quantities,
     )
+    opening.check_phases(phases, version, organization)
     planned = agreement.ramped(planned, phases, wish.hanging)
     subscription = opening.row(organization_id, version, wish, planned)
     if contract is not None:

@@ -24,6 +24,7 @@ from core.money import parse_decimal
 from core.periods import MONTHS_IN
 from core.subscriptions import spans as timelines
 from core.subscriptions import timeline
+from core.subscriptions.agreement import Phase
 from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStatus
 from core.subscriptions.spans import Hanging, Span
 
@@ -120,15 +121,32 @@ def offered(session: Session, plan: str | uuid.UUID, organization: Organization)
         version = catalog.offered_version(session, plan)
     except NotFound as error:
         raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", error.message),)) from None
-    if version.organization_id not in (None, organization.id):
-        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", "There is no such plan version."),))
-    if version.plan.kind != PlanKind.PLAN:
-        detail = f"{version.plan.name} is no plan: attach it to a subscription instead"
-        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))
-    if not version.sells_in(organization.currency):
-        detail = f"the plan is in {version.plan.currency}, the account in {organization.currency}"
-        raise Invalid("The subscription cannot start like this.", errors=(FieldError("/plan", detail),))
+    check_version(version, organization, "/plan")
     return version
+
+
+def check_version(version: PlanVersion, organization: Organization, pointer: str) -> None:
+    """Invalid at `pointer` for what the organization cannot run on: another's prices, an add-on, another currency."""
+    fault = None
+    if version.organization_id not in (None, organization.id):
+        fault = "There is no such plan version."
+    elif version.plan.kind != PlanKind.PLAN:
+        fault = f"{version.plan.name} is no plan: attach it to a subscription instead"
+    elif not version.sells_in(organization.currency):
+        fault = f"the plan is in {version.plan.currency}, the account in {organization.currency}"
+    if fault is not None:
+        raise Invalid("The subscription cannot start like this.", errors=(FieldError(pointer, fault),))
+
+
+def check_phases(phases: Sequence[Phase], version: PlanVersion, organization: Organization) -> None:
+    """Invalid with a pointer for a phase on a version the organization cannot run on, or with quantities it has no price for."""
+    reader = Reader()
+    for i, phase in enumerate(phases):
+        version = phase.version or version
+        check_version(version, organization, f"/phases/{i}/plan")
+        quantities_read(reader, phase.quantities or {}, version, f"/phases/{i}")
+    if reader.faults:
+        raise Invalid("The subscription cannot start like this.", errors=tuple(reader.faults))
 
 
 def _check_start(reader: Reader, begins: datetime, at: datetime) -> None:
@@ -149,12 +167,12 @@ def _billing_day(reader: Reader, day: int | None, version: PlanVersion) -> int |
     return reader.whole("/billing_day", day, least=1, most=31)
 
 
-def quantities_read(reader: Reader, given: Mapping[str, Decimal | str | int], version: PlanVersion) -> dict[str, Decimal]:
+def quantities_read(reader: Reader, given: Mapping[str, Decimal | str | int], version: PlanVersion, below: str = "") -> dict[str, Decimal]:
     """Licensed quantities by name, "" being the subscription's own; faults for those the version has no price for."""
     known = {rule.licensed for rule in version.rules if rule.licensed}
     found: dict[str, Decimal] = {}
     for name, quantity in given.items():
-        pointer = f"/quantities/{name}" if name else "/quantity"
+        pointer = below + (f"/quantities/{name}" if name else "/quantity")
         if name and name not in known:
             reader.fault(pointer, f'{version.plan.name} has no price for "{name[:100]}"{did_you_mean(name, known)}')
         try:

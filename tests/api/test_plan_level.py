@@ -66,6 +66,35 @@ def test_an_add_on_and_a_coupon_are_attached_changed_and_taken_away(api: Api, cl
     assert api.call("PATCH", f"{path}/{support['id']}", {"quantity": "4"}).status_code == 409
 
 
+def test_an_agreement_has_its_own_prices_phases_and_term(api: Api, clock: Clock, customer: str) -> None:
+    api.made("/billing/plans", plan_body("team", prices=[SEATS]))
+    cheaper = [{"code": "seats", "licensed": "seats", "model": "per_unit", "unit_price": "7.50"}]
+    body = {
+        "organization_id": customer,
+        "plan": "team",
+        "quantities": {"seats": "10"},
+        "overrides": {"base_price": "80", "prices": cheaper},
+        "phases": [{"start_at": "2026-09-01", "overrides": {"base_price": "90"}, "quantities": {"seats": "20"}}],
+        "contract": {"interval": "year", "notice_days": 30},
+    }
+    wrong = api.post("/billing/subscriptions", {**body, "phases": [{"start_at": "2026-05-01", "quantity": "2"}]}).get_json()
+    assert [error["pointer"] for error in wrong["errors"]] == ["/phases/0/start_at"]
+    started = api.made("/billing/subscriptions", body)
+    assert started["contract"]["ends_at"] == "2027-06-01T00:00:00Z"
+    assert started["scheduled_change"]["quantities"] == {"seats": "20"}
+    drafted = api.made("/billing/invoices", {"subscription_id": started["id"]})
+    assert [(line["code"], line["amount"]) for line in drafted["lines"]] == [("base", "80.00"), ("seats", "75.00")]
+    plan = api.get("/billing/plans/team").get_json()
+    assert [version["status"] for version in plan["versions"]] == ["live"]  # what was agreed is nobody else's to see
+
+    other = api.made("/billing/organizations", organization_body(external_id="crm-2", timezone="UTC"))
+    foreign = api.post("/billing/subscriptions", {"organization_id": other["id"], "plan": started["plan"]["version_id"]})
+    assert foreign.get_json()["errors"] == [{"pointer": "/plan", "detail": "There is no such plan version."}]
+    path = f"/billing/subscriptions/{started['id']}/cancellation"
+    assert api.post(path, {"when": "now"}).get_json()["code"] == "under_contract"
+    assert api.made(path, {})["ends_at"] == "2027-06-01T00:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("price", "pointer"),
     [
