@@ -25,7 +25,7 @@ CHANGES = (
     "UPDATE usage_rollups SET events = events + 1 WHERE ctid = (SELECT max(ctid) FROM usage_rollups)",
     "UPDATE usage_rollups SET moment = moment + 1 WHERE moment IS NOT NULL",
     "DELETE FROM usage_unique_values WHERE ctid = (SELECT max(ctid) FROM usage_unique_values)",
-    "UPDATE usage_value_counts SET value = value + 1 WHERE ctid = (SELECT max(ctid) FROM usage_value_counts)",
+    "UPDATE usage_value_counts SET value = value + 0.5 WHERE ctid = (SELECT max(ctid) FROM usage_value_counts)",
     "UPDATE usage_daily SET quantity = quantity + 0.000000000001 WHERE ctid = (SELECT max(ctid) FROM usage_daily)",
     "DELETE FROM usage_events",
 )
