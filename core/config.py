@@ -62,7 +62,7 @@ class Settings:
     stripe_webhook_secrets: tuple[str, ...] = ()
     seller: Seller = field(default_factory=Seller)
     adjustment_days: int = 45
-    suspend_unpaid_days: int = 21
+    suspend_unpaid_days: int = 45
     payment_terms_days: int = 14
     invoice_grace_seconds: int = 3600
     usage_window_past_days: int = 35

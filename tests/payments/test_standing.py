@@ -32,16 +32,16 @@ def refused(session: Session, organization: Organization | None = None) -> tuple
 
 def test_what_stays_unpaid_is_suspended_and_the_payment_brings_it_back(session: Session) -> None:
     invoice, subscription = refused(session)
-    assert standing.waiting(session, as_of=NOW + 20 * DAY) == []
-    standing.review(session, subscription.id, at=NOW + 20 * DAY)
+    assert standing.waiting(session, as_of=NOW + 44 * DAY) == []
+    standing.review(session, subscription.id, at=NOW + 44 * DAY)
     assert subscription.status == "past_due"
-    assert standing.waiting(session, as_of=NOW + 21 * DAY) == [subscription.id]
+    assert standing.waiting(session, as_of=NOW + 45 * DAY) == [subscription.id]
     for _ in range(2):  # the same message again
-        standing.review(session, subscription.id, at=NOW + 21 * DAY)
+        standing.review(session, subscription.id, at=NOW + 45 * DAY)
     session.flush()
     assert (subscription.status, subscription.suspension_cause) == ("suspended", "unpaid")
-    assert standing.waiting(session, as_of=NOW + 40 * DAY) == []
-    half = {"reference": "bank-1", "at": NOW + 30 * DAY, "actor": SYSTEM}
+    assert standing.waiting(session, as_of=NOW + 60 * DAY) == []
+    half = {"reference": "bank-1", "at": NOW + 50 * DAY, "actor": SYSTEM}
     external.record_external(session, invoice.organization_id, invoice.id, amount_minor=invoice.total_minor // 2, **half)
     assert subscription.status == "suspended"  # half a payment is none
     rest = {**half, "reference": "bank-2"}
@@ -65,7 +65,7 @@ def test_what_an_operator_suspended_no_payment_brings_back(session: Session) -> 
         session, invoice.organization_id, invoice.id, amount_minor=invoice.total_minor, reference="bank-3", at=NOW + DAY, actor=SYSTEM
     )
     assert (subscription.status, subscription.suspension_cause) == ("suspended", "operator")
-    assert standing.waiting(session, as_of=NOW + 40 * DAY) == []
+    assert standing.waiting(session, as_of=NOW + 60 * DAY) == []
 
 
 def test_a_test_clock_stops_where_a_subscription_is_suspended(session: Session) -> None:
@@ -77,5 +77,5 @@ def test_a_test_clock_stops_where_a_subscription_is_suspended(session: Session) 
     session.flush()
     assert standing.waiting(session, as_of=NOW + 60 * DAY) == []
     assert test_clocks.step(session, clock.id)
-    assert clock.frozen_time == NOW + 21 * DAY
+    assert clock.frozen_time == NOW + 45 * DAY
     assert test_clocks.due_now(session, clock.id).standing_ids == [subscription.id]

@@ -148,6 +148,7 @@ def theirs(session: Session, clock: Clock) -> dict[str, object]:
         "attempt_id": attempt.id,
         "key_id": key.id,
         "quote_id": offer.id,
+        "act": "pause",
         "cap_id": cap.id,
         "limit_id": limit.id,
     }
