@@ -16,7 +16,10 @@ from api.values import exact_schema
 from web.errors import PROBLEM
 
 VERSION = "1.0.0"
-TAGS = ("Organizations", "Metrics", "Plans", "Subscriptions", "Usage", "Invoices", "Payments", "API keys", "Test clocks")
+TAGS = (
+    "Organizations", "Metrics", "Plans", "Subscriptions", "Usage", "Limits", "Entitlements", "Invoices", "Payments", "API keys",
+    "Test clocks",
+)  # fmt: skip
 REFERENCE = "#/components/schemas/{name}"
 PARAMETER = re.compile(r"<(?:(?P<kind>[a-z]+):)?(?P<name>[a-z_]+)>")
 PARAMETER_SCHEMAS = {
