@@ -74,6 +74,9 @@ def read_conditions(reader: Reader, pointer: str, item: Mapping[str, object], ki
     if licensed is not None and not (isinstance(licensed, str) and CODE_FORM.fullmatch(licensed)):
         reader.fault(f"{pointer}/licensed", "must be the name of a quantity: letters, digits and _ . : -")
         licensed = None
+    factor = _number(reader, f"{pointer}/overage_factor", item.get("overage_factor", "1"))
+    if factor < 1:
+        reader.fault(f"{pointer}/overage_factor", "must be at least 1; what is cheaper above an amount is a discount with tiers")
     return Conditions(
         licensed=licensed if licensed is None else str(licensed),
         included=_number(reader, f"{pointer}/included", item.get("included", "0")),
@@ -82,7 +85,7 @@ def read_conditions(reader: Reader, pointer: str, item: Mapping[str, object], ki
         if item.get("proration") is None
         else reader.choice(f"{pointer}/proration", item["proration"], PRORATIONS, Proration.SECONDS),
         covers=_covers(reader, f"{pointer}/covers", item.get("covers")),
-        overage_factor=_number(reader, f"{pointer}/overage_factor", item.get("overage_factor", "1")),
+        overage_factor=factor,
     )
 
 
