@@ -72,6 +72,7 @@ class Settings:
     usage_backlog_events_max: int = 5_000_000
     usage_flush_seconds: Decimal = Decimal("0.15")
     usage_dedup_memory_mib: int = 2048
+    usage_dedup_store: str = "memory"
     usage_rate_per_second: int = 50_000
     usage_unknown_events: str = "strict"
     api_rate_per_second: int = 200
@@ -108,6 +109,7 @@ class Settings:
         problems = [
             f"{variable} must be {wanted}"
             for variable, value, pattern, wanted in (
+                ("USAGE_DEDUP_STORE", self.usage_dedup_store, "memory|table", "memory or table"),
                 ("VALUEVERSE_ENV", self.environment, "development|test|production", "development, test or production"),
                 ("DATABASE_URL", self.database_url, r"postgres(ql)?(\+psycopg)?://.+", "given as postgresql://user:password@host/database"),
                 ("REDIS_URL", self.redis_url, "(rediss?|unix)://.+", "a redis://, rediss:// or unix:// address"),
@@ -215,6 +217,7 @@ VARIABLES = {
     "usage_backlog_events_max": ("USAGE_BACKLOG_EVENTS_MAX", _at_least_one),
     "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", _seconds),
     "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _at_least_one),
+    "usage_dedup_store": ("USAGE_DEDUP_STORE", str),
     "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
     "usage_unknown_events": ("USAGE_UNKNOWN_EVENTS", str),
     "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),

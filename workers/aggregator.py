@@ -7,9 +7,8 @@ import sys
 import threading
 
 from core import clock, config, logs
-from core.metering import memory
+from core.metering import dedup, memory
 from core.metering.aggregate import Aggregator, keep_counting
-from core.metering.dedup import SegmentStore
 
 SWITCH_SECONDS = 0.0005
 """Between the thread that prepares and the one that writes: at Python's 5 ms each would wait for the other too long."""
@@ -28,7 +27,7 @@ def main() -> int:
     def make() -> Aggregator:
         return Aggregator(
             settings.database_url,
-            SegmentStore(),
+            dedup.store(settings.usage_dedup_store, settings.usage_dedup_memory_mib),
             flush_seconds=float(settings.usage_flush_seconds),
             window_days=settings.usage_window_past_days,
             now=clock.now,

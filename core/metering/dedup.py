@@ -5,6 +5,7 @@ A store claims keys inside the counting transaction: what it remembers commits o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
@@ -14,17 +15,22 @@ import xxhash
 from numpy.typing import NDArray
 from psycopg import Connection
 
+from core.metering import runs
 from core.metering.columns import Columns, Flags
+from core.metering.runs import Run
 
-ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("fingerprint", "<u4")])
-"""128 bits of key hash, 32 bits of the event's content."""
-Entries = NDArray[Any]
+ENTRY = runs.ENTRY
+Entries = runs.Entries
 Words = NDArray[np.uint64]
 SLOTS_FIRST = 2**20
-SLOTS_MAX = 2**25
+SLOTS_MAX = 2**23
 LOAD_MAX = 0.7
 SLOT_BYTES = ENTRY.itemsize
 SEGMENTS_AT_ONCE = 200
+CLAIMS_UNCOMMITTED = 2
+"""A claim is prepared while the one before is being committed: a run is visible to others only in the second claim after its own."""
+KEYS_SHARE = 0.7
+"""Of the memory the aggregator may have: the rest is for what it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Table:
         self.slots = slots
         self.used = 0
         self.newest = date.min
+        self.last_segment = 0
         self._high = np.zeros(slots, np.uint64)
         self._low = np.zeros(slots, np.uint64)
         self._fingerprint = np.zeros(slots, np.uint32)
@@ -119,6 +126,13 @@ class Table:
             waiting, slot = waiting[on], (slot[on] + 1) & (self.slots - 1)
         return found, fingerprints
 
+    def all(self) -> Entries:
+        """Every key in it."""
+        places = np.flatnonzero(self._high)
+        rows = np.empty(len(places), ENTRY)
+        rows["high"], rows["low"], rows["fingerprint"] = self._high[places], self._low[places], self._fingerprint[places]
+        return rows
+
     def insert(self, rows: Entries, received_on: date) -> None:
         """Take keys that are not here yet, each once."""
         high, low, fingerprints = rows["high"], rows["low"], rows["fingerprint"]
@@ -142,54 +156,95 @@ class SegmentStore:
     """Keys in memory, and on disk as append-only segments from which a new process reads them back.
 
     Tables double in size, so no flush ever waits for a big one to be rebuilt; a table all of whose keys have expired is dropped.
+    When the tables have filled their share of `memory_mib`, the oldest is sealed: its keys stay on disk as a run, its filter in memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory_mib: float = 2048) -> None:
         self._tables: list[Table] = []
+        self._runs: list[Run] = []
+        self._sealed: list[tuple[int, Table]] = []
+        self._claims = 0
+        self._bytes_max = int(memory_mib * 2**20 * KEYS_SHARE)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of tables and filters."""
+        return sum(table.slots for table in self._tables) * SLOT_BYTES + sum(run.filter.bytes for run in self._runs if run.filter)
 
     def load(self, connection: Connection[Any], since: date) -> int:
         """See DedupStore."""
-        self._tables = []
-        last, total = 0, 0
+        self._tables, self._sealed, self._runs = [], [], runs.load(connection, since)
+        last, total = 0, sum(run.keys for run in self._runs)
         query = """SELECT id, received_on, keys FROM usage_dedup_segments WHERE id > %s AND received_on >= %s ORDER BY id LIMIT %s"""
         while segments := connection.execute(query, (last, since, SEGMENTS_AT_ONCE), binary=True).fetchall():
             for segment_id, received_on, keys in segments:
                 rows = np.frombuffer(keys, ENTRY)
                 self._remember(rows, received_on)
-                last, total = segment_id, total + len(rows)
+                self._tables[-1].last_segment = last = segment_id
+                total += len(rows)
+            with connection.transaction():
+                self._keep_within_bounds(connection)
+            self._sealed = []
         return total
 
     def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
         """See DedupStore."""
+        self._claims += 1
+        self._sealed = [(claim, table) for claim, table in self._sealed if claim > self._claims - CLAIMS_UNCOMMITTED]
         first, which = distinct(rows)
         keys = rows[first]
         known, fingerprints = np.zeros(len(keys), np.bool_), keys["fingerprint"].copy()
-        for table in reversed(self._tables):
+        places: list[Callable[[Entries], tuple[Flags, NDArray[np.uint32]]]] = [table.find for table in reversed(self._tables)]
+        places += [table.find for _, table in self._sealed]
+        if self._runs:
+            places.append(lambda some: runs.find(connection, self._runs, some))
+        for find in places:
             rest = np.flatnonzero(~known)
-            found, prints = table.find(keys[rest])
+            found, prints = find(keys[rest])
             known[rest[found]] = True
             fingerprints[rest[found]] = prints[found]
         fresh = keys[~known]
         if len(fresh):
             self._remember(fresh, received_on)
-            segment = "INSERT INTO usage_dedup_segments (received_on, entries, keys) VALUES (%s, %s, %b)"
-            connection.execute(segment, (received_on, len(fresh), fresh.tobytes()))
+            segment = "INSERT INTO usage_dedup_segments (received_on, entries, keys) VALUES (%s, %s, %b) RETURNING id"
+            row = connection.execute(segment, (received_on, len(fresh), fresh.tobytes())).fetchone()
+            self._tables[-1].last_segment = row[0] if row else 0
+            self._keep_within_bounds(connection)
         is_first = np.zeros(len(rows), np.bool_)
         is_first[first[~known]] = True
         return Claim(is_first, fingerprints[which])
 
     def forget(self, before: date) -> None:
-        """A table goes when all its keys may; see DedupStore."""
+        """A table or run goes when all its keys may; see DedupStore."""
         self._tables = [table for table in self._tables if table.newest >= before]
+        self._runs = [run for run in self._runs if run.newest >= before]
 
     def _remember(self, rows: Entries, received_on: date) -> None:
         while len(rows):
             if not self._tables or self._tables[-1].room <= 0:
-                slots = min(self._tables[-1].slots * 2, SLOTS_MAX) if self._tables else SLOTS_FIRST
-                self._tables.append(Table(slots))
+                self._tables.append(Table(self._next_slots()))
             room = self._tables[-1].room
             self._tables[-1].insert(rows[:room], received_on)
             rows = rows[room:]
+
+    def _next_slots(self) -> int:
+        if not self._tables:
+            return SLOTS_FIRST
+        fits = self._bytes_max // (4 * SLOT_BYTES)
+        return max(SLOTS_FIRST, min(self._tables[-1].slots * 2, SLOTS_MAX, 1 << max(0, fits.bit_length() - 1)))
+
+    def _keep_within_bounds(self, connection: Connection[Any]) -> None:
+        """Seal the oldest tables, then leave out the oldest filters, until the rest fits; in the connection's transaction."""
+        while self.bytes > self._bytes_max and len(self._tables) > 1:
+            oldest = self._tables.pop(0)
+            self._sealed.append((self._claims, oldest))
+            self._runs.append(runs.seal(connection, oldest.all(), oldest.newest))
+            # Its last segment may have a part in the next table too; then it is read again, which does no harm.
+            connection.execute("DELETE FROM usage_dedup_segments WHERE id <= %s", (oldest.last_segment,))
+        for run in self._runs:
+            if self.bytes <= self._bytes_max:
+                return
+            run.filter = None
 
 
 class KeyTable:
@@ -223,3 +278,8 @@ class KeyTable:
 
     def forget(self, before: date) -> None:
         """Nothing is in memory; see DedupStore."""
+
+
+def store(kind: str, memory_mib: int) -> DedupStore:
+    """The store a setting names: `memory` or `table`."""
+    return KeyTable() if kind == "table" else SegmentStore(memory_mib)

@@ -34,6 +34,10 @@ def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> 
             if connection.execute(EXISTING, ([name],)).fetchone() is None and _make(connection, table, column, name, day):
                 made.append(name)
     connection.execute("DELETE FROM usage_dedup_segments WHERE received_on < %s", (today - timedelta(days=dedup_days),))
+    with connection.transaction():
+        expired = "SELECT id FROM usage_dedup_runs WHERE newest_on < %s"
+        connection.execute(f"DELETE FROM usage_dedup_pages WHERE run_id IN ({expired})", (today - timedelta(days=dedup_days),))  # noqa: S608
+        connection.execute(f"DELETE FROM usage_dedup_runs WHERE id IN ({expired})", (today - timedelta(days=dedup_days),))  # noqa: S608
     connection.execute("DELETE FROM usage_dedup_keys WHERE received_on < %s", (today - timedelta(days=dedup_days),))
     connection.execute("DELETE FROM usage_batch_results WHERE counted_at < %s", (today - timedelta(days=RESULT_DAYS),))
     return made

@@ -90,6 +90,26 @@ usage_dedup_segments = Table(
     comment="Idempotency keys counted by one flush: dedup.ENTRY records of hash and content fingerprint",
 )
 
+usage_dedup_runs = Table(
+    "usage_dedup_runs",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("newest_on", Date, nullable=False),
+    Column("keys", Integer, nullable=False),
+    Column("offsets", LargeBinary, nullable=False),
+    Column("remainders", LargeBinary, nullable=False),
+    comment="Keys that left memory, one row per sealed table, with its filter (runs.Filter)",
+)
+
+usage_dedup_pages = Table(
+    "usage_dedup_pages",
+    Base.metadata,
+    Column("run_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("page", Integer, primary_key=True, autoincrement=False),
+    Column("keys", LargeBinary, nullable=False),
+    comment="The keys of a run by the first bits of their hash: runs.ENTRY records",
+)
+
 usage_dedup_keys = Table(
     "usage_dedup_keys",
     Base.metadata,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from datetime import date
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from core.metering import dedup
 from core.metering.columns import Columns
 from core.metering.dedup import ENTRY, SegmentStore, entries
 from core.metering.texts import texts
+from tests.metering.conftest import Metering
 
 DAY = date(2026, 6, 15)
 
@@ -23,10 +26,16 @@ class Segments:
     def __init__(self) -> None:
         self.rows: list[tuple[int, date, bytes]] = []
 
+    def transaction(self) -> Any:
+        """Nothing to begin."""
+        return contextlib.nullcontext()
+
     def execute(self, statement: str, values: tuple[Any, ...], **_: Any) -> Any:
         if statement.startswith("INSERT"):
             self.rows.append((len(self.rows) + 1, values[0], values[2]))
-            return None
+            return type("Cursor", (), {"fetchone": lambda _self: (len(self.rows),)})()
+        if "usage_dedup_runs" in statement:
+            return ()
         last, since, limit = values
         found = [row for row in self.rows if row[0] > last and row[1] >= since][:limit]
         return type("Cursor", (), {"fetchall": lambda _self: found})()
@@ -57,6 +66,37 @@ def test_claims_equal_a_dict(monkeypatch: pytest.MonkeyPatch, seed: int) -> None
         if round_ % 10 == 9:
             store = SegmentStore()
             assert store.load(segments, DAY) == len(known)
+
+
+@pytest.mark.parametrize("memory_mib", [0, 0.02], ids=["no filters", "filters"])
+def test_keys_that_left_memory_are_known(metering: Metering, monkeypatch: pytest.MonkeyPatch, memory_mib: float) -> None:
+    """A hundred small flushes, each prepared while the one before is still uncommitted, and a restart now and then."""
+    monkeypatch.setattr(dedup, "SLOTS_FIRST", 256)
+    monkeypatch.setattr(dedup, "SLOTS_MAX", 256)
+    rng, known = random.Random(f"{memory_mib}"), dict[int, int]()
+    store: Any = SegmentStore(memory_mib)
+    first = rng.randrange(2**40)
+    with psycopg.connect(metering.url, autocommit=True) as a, psycopg.connect(metering.url, autocommit=True) as b:
+        store.load(a, date.max)
+        lines: list[Any] = [a, b]
+        for round_ in range(100):
+            line, other = lines
+            line.execute("BEGIN")
+            numbers = [first + rng.randrange(9_000) for _ in range(rng.randrange(1, 120))]
+            rows = keyed(numbers, round_)
+            rows["high"] = dedup._mixed(rows["high"])
+            claim = store.claim(line, rows, DAY)
+            for number, is_first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
+                assert is_first == (number not in known)
+                assert known.setdefault(number, round_) == fingerprint
+            other.execute("COMMIT")
+            lines.reverse()
+            if round_ % 30 == 29:
+                line.execute("COMMIT")
+                store = SegmentStore(memory_mib)
+                assert store.load(a, DAY) >= len(known)
+                assert len(store._runs) > 3
+                assert store.bytes <= 2 * 256 * dedup.SLOT_BYTES + memory_mib * 2**20
 
 
 def test_keys_received_too_long_ago_are_not_read_back() -> None:
