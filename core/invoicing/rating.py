@@ -19,6 +19,7 @@ from core.invoicing.measuring import Asked, Reading
 from core.invoicing.models import InvoiceStatus
 from core.metering.reading import Measured, Question, ask
 from core.metering.windows import Window
+from core.pricing.segments import last_turn
 from core.pricing.terms import Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
 from core.pricing.usage import Usage
@@ -59,7 +60,10 @@ def rate(
     adjustment_days: int,
     uncounted: Collection[InvoiceStatus] = UNBILLED,
 ) -> list[Rated]:
-    """Rate every subject with one reading of usage and one of what was billed. Cycles closed for `adjustment_days` stay closed."""
+    """Rate every subject with one reading of usage and one of what was billed.
+
+    A cycle is closed for good once billing has looked at it `adjustment_days` after its end, or later.
+    """
     return ask(session, rates(session, subjects, adjustment_days=adjustment_days, uncounted=uncounted)) if subjects else []
 
 
@@ -71,7 +75,7 @@ def rates(
     uncounted: Collection[InvoiceStatus] = UNBILLED,
 ) -> Question[list[Rated]]:
     """`rate`, to be read together with other questions; what was billed is read with the answer."""
-    closed = {subject.subscription_id: subject.as_of - timedelta(days=adjustment_days) for subject in subjects}
+    closed = {subject.subscription_id: _closed(subject, adjustment_days) for subject in subjects}
     pieces = [(subject, segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id])) for subject in subjects]
     readings = _readings(pieces)
 
@@ -108,6 +112,11 @@ def _priced(
         owed(cuts, usage.get(subject.organization_id, {}), subject.currency, settled.get(subject.subscription_id, {}))
         for subject, cuts in pieces
     ]
+
+
+def _closed(subject: Subject, adjustment_days: int) -> datetime:
+    """Cycles that ended by then are closed: counted from the last look, so that what came late in between is billed by this one."""
+    return last_turn(subject.terms, before=subject.as_of) - timedelta(days=adjustment_days)
 
 
 def _open_at(pieces: Sequence[Piece], closed: Mapping[uuid.UUID, datetime]) -> datetime:

@@ -1,7 +1,7 @@
 """A timeline cut into segments: for each term, rule and cycle the part of the cycle they share, and when it falls due."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ from core.pricing.spend import covered
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term
 
 _NONE = Fraction(0)
+_TICK = timedelta(microseconds=1)
 
 
 def segments(terms: Sequence[Term], *, as_of: datetime, since: datetime | None = None) -> list[Segment]:
@@ -44,6 +45,19 @@ def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
             return term.end
         return min(_bounds(term, after))
     return None
+
+
+def last_turn(terms: Sequence[Term], *, before: datetime) -> datetime:
+    """The last instant earlier than `before` at which a term or one of its cycles began or ended; `before` itself when there is none.
+
+    Whatever fell due then has been looked at: what a cycle owes may still have grown since, if it ended shortly before.
+    """
+    turns = []
+    for term in terms:
+        if term.start < before:
+            runs = term.end is None or term.end >= before
+            turns.append(max(term.start, cycle_containing(term.anchor, before - _TICK).start) if runs else term.end or term.start)
+    return max(turns, default=before)
 
 
 def current_cycle(terms: Sequence[Term], *, as_of: datetime) -> Period | None:

@@ -16,12 +16,15 @@ from core import audit, config, selfcheck
 from core import clock as core_clock
 from core.db import db, transaction
 from core.metering.dedup import SegmentStore
+from core.notifications import dispatch
 from core.selfcheck import Finding
 from tests.bare import make_bare_app
 from tests.fakes.fixtures import ProviderFake
 from tests.metering.conftest import WAIT_SECONDS, Metering
 from tests.payments.billing import charging_at
 from tests.simulator.chance import METRICS
+
+FACTS_AT_ONCE = 500
 
 
 class Killed(BaseException):
@@ -60,6 +63,8 @@ class House:
         """What `verify` finds wrong."""
         with transaction() as session:
             audit.seal(session)
+            while dispatch.dispatch_outbox(session, now=real_now(), limit=FACTS_AT_ONCE):
+                pass
         with transaction() as session:
             return selfcheck.run(session)
 
