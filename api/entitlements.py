@@ -134,7 +134,7 @@ def consume_entitlement(call: Call, body: ConsumeIn) -> ConsumedOut:
 
 @endpoint("DELETE", "/entitlements/reservations/<key>", scope=Scope.USAGE_WRITE, tag=TAG, status=204)
 def release_entitlement(call: Call, key: str, query: Whose) -> None:
-    """Give back what `consume` holds for a key, if its usage will not happen."""
+    """Give back what is held for a key, if its usage will not happen."""
     reserve.release(call.session, _organization(call, query.organization_id), key=key)
 
 
