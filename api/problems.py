@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CODES: dict[str, str] = {
     "advance_failed": "The test clock stopped on its way; the detail says where and why.",
+    "already_attached": "The subscription has this coupon already.",
+    "already_billed": "The subscription bills this usage already.",
     "already_subscribed": "Another subscription of the organization already bills this plan or one of its metrics.",
     "amount_not_representable": "The amount has more decimals than the currency.",
     "backlog": "More usage is waiting to be counted than may wait. Send the same events again later.",
@@ -32,6 +34,7 @@ CODES: dict[str, str] = {
     "invoice_not_payable": "Only an open invoice can be paid.",
     "invoice_paid_in_part": "Something was paid on this invoice. Refund it first.",
     "invoice_void": "The invoice was voided.",
+    "item_ended": "The add-on or coupon has ended; attach it again.",
     "key_refused": "The payment provider refuses our key; an operator has to correct it.",
     "last_payment_method": "A running subscription is charged to this method. Save another one first.",
     "malformed": "The body is not one JSON document in UTF-8.",
@@ -71,8 +74,10 @@ CODES: dict[str, str] = {
     "setup_not_open": "The provider did not open a page. Try again.",
     "slug_taken": "Another organization has this slug.",
     "too_large": "The body is larger than this address takes.",
+    "too_many_items": "A subscription holds no more add-ons and coupons than this.",
     "unauthenticated": "The request carries no valid credentials.",
     "unavailable": "Not available now; nothing was changed. `Retry-After` says when to come back.",
+    "under_contract": "A contract binds the subscription until the day that is named.",
     "unknown_key": "There is no such API key.",
     "unsupported_media_type": "The address does not take this media type.",
 }
