@@ -25,6 +25,7 @@ from api import (
     subscriptions,
     test_clocks,
     usage_reads,
+    usage_summary,
     what_if,
 )
 
@@ -41,6 +42,7 @@ RESOURCES = (
     invoice_replay,
     payments,
     usage_reads,
+    usage_summary,
     entitlements,
     limits,
     api_keys,

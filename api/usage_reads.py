@@ -1,79 +1,23 @@
-"""Reading usage: sums per metric and period, single events, what became of a batch, what was refused and why."""
+"""Reading usage: single events, what became of a batch, what was refused and why."""
 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from api.call import Call
-from api.contract import Input, Listing, Output, Page, endpoint
+from api.contract import Listing, Output, Page, endpoint
 from api.values import Reference, instant
-from core import clock
-from core.identity.models import Organization
 from core.identity.permissions import Scope
-from core.metering import metrics, queries, summary
-from core.metering.summary import Bucket, MetricSummary
+from core.metering import metrics, queries
 
 TAG = "Usage"
 EVENTS_WINDOW = timedelta(days=31)
-
-
-class SummaryQuery(Input):
-    """Which usage. The range begins with `start_date` and includes the whole day `end_date`; left out, it is the running month."""
-
-    organization_id: Reference | None = None
-    start_date: str | None = None
-    end_date: str | None = None
-    metric_name: Annotated[str, Meta(description="Code of one metric.", max_length=100)] | None = None
-    granularity: Literal["hour", "day", "week", "month"] | None = None
-    group_by: Annotated[str, Meta(max_length=100)] | None = None
-
-
-class BucketOut(Output):
-    """Usage of one piece of the range."""
-
-    start: datetime
-    end: datetime
-    quantity: Decimal
-    events: int
-    groups: dict[str, Decimal]
-
-
-class MetricUsage(Output):
-    """Usage of one metric."""
-
-    metric: str
-    name: str
-    unit: str
-    aggregation: str
-    quantity: Decimal
-    events: int
-    groups: dict[str, Decimal]
-    buckets: list[BucketOut]
-
-
-class FreshnessOut(Output):
-    """Everything received before `counted_up_to` is in the sums; `backlog` events wait."""
-
-    counted_up_to: datetime
-    behind_seconds: Decimal
-    backlog: int
-
-
-class SummaryOut(Output):
-    """Usage of a range, `end` excluded."""
-
-    organization_id: uuid.UUID
-    start: datetime
-    end: datetime
-    timezone: str
-    metrics: list[MetricUsage]
-    freshness: FreshnessOut
+MIDNIGHT = time()
 
 
 class BatchOut(Output):
@@ -133,34 +77,6 @@ class RejectionOut(Output):
     event: str
 
 
-@endpoint("GET", "/billing/usage/summary", scope=Scope.BILLING_READ, tag=TAG)
-def usage_summary(call: Call, query: SummaryQuery) -> SummaryOut:
-    """Summarize usage per metric, from the sums an invoice reads."""
-    organization = call.organization(query.organization_id)
-    start, end = _range(query.start_date, query.end_date, organization, call.now(organization))
-    found = summary.summary(
-        call.session,
-        organization.id,
-        start=start,
-        end=end,
-        timezone=organization.timezone,
-        granularity=query.granularity,
-        metric_codes=[query.metric_name] if query.metric_name else None,
-        group_by=query.group_by,
-    )
-    fresh = queries.freshness(call.session, organization.id, at=clock.now())
-    return SummaryOut(
-        organization_id=organization.id,
-        start=start.astimezone(ZoneInfo("UTC")),
-        end=end.astimezone(ZoneInfo("UTC")),
-        timezone=organization.timezone,
-        metrics=[_usage(item) for item in found],
-        freshness=FreshnessOut(
-            counted_up_to=fresh.counted_up_to, behind_seconds=round(Decimal(fresh.behind_seconds), 3), backlog=fresh.backlog
-        ),
-    )
-
-
 @endpoint("GET", "/billing/usage/batches/<int:batch_id>", scope=Scope.USAGE_WRITE, tag=TAG)
 def get_usage_batch(call: Call, batch_id: int) -> BatchOut:
     """Read what became of a request: counted yet, which events were duplicates or conflicts."""
@@ -218,28 +134,3 @@ def list_usage_rejections(call: Call, query: RejectionsQuery) -> Page[RejectionO
         for row in page.rows
     ]
     return Page(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
-
-
-def _range(start: str | None, end: str | None, organization: Organization, now: datetime) -> tuple[datetime, datetime]:
-    local = now.astimezone(ZoneInfo(organization.timezone))
-    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
-    begins = instant(start, organization, "/start_date") if start else month
-    ends = instant(end, organization, "/end_date", day_end=True) if end else max(now, begins) + timedelta(days=1)
-    return begins, ends
-
-
-def _usage(item: MetricSummary) -> MetricUsage:
-    return MetricUsage(
-        metric=item.metric.code,
-        name=item.metric.name,
-        unit=item.metric.unit,
-        aggregation=item.metric.aggregation,
-        quantity=item.total,
-        events=item.events,
-        groups=dict(item.groups),
-        buckets=[_bucket(bucket) for bucket in item.buckets],
-    )
-
-
-def _bucket(item: Bucket) -> BucketOut:
-    return BucketOut(start=item.start, end=item.end, quantity=item.quantity, events=item.events, groups=dict(item.groups))

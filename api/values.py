@@ -80,15 +80,15 @@ def cursor_id(query: Listing) -> uuid.UUID | None:
     return found
 
 
-def instant(text: str, organization: Organization, pointer: str, *, day_end: bool = False) -> datetime:
-    """An instant from a date-time with an offset, or from a day of the organization's billing time zone.
+def instant(text: str, organization: Organization, pointer: str, *, day_end: bool = False, timezone: str | None = None) -> datetime:
+    """An instant from a date-time with an offset, or from a day of the organization's billing time zone (or of `timezone`).
 
     A day means its first midnight, with `day_end` the midnight that ends it.
     """
     try:
         if len(text) == 10:
             day = date.fromisoformat(text) + timedelta(days=1 if day_end else 0)
-            return datetime.combine(day, time(0), ZoneInfo(organization.timezone))
+            return datetime.combine(day, time(0), ZoneInfo(timezone or organization.timezone))
         return msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
     except (ValueError, OverflowError, msgspec.ValidationError) as error:
         detail = "Give a day such as 2026-06-01, or a time with its offset such as 2026-06-01T00:00:00Z."

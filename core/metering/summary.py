@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from core.metering.windows import Answer, Window
 from core.metering.windows import cut as cut  # noqa: PLC0414 - callers name it from here
 
 GRANULARITIES = ("hour", "day", "week", "month")
+"""What pages offer; the API also knows minutes."""
 BUCKETS_MAX = 2_500
 RANGE_MAX = timedelta(days=400)
 Span = tuple[datetime, datetime]
@@ -60,7 +62,7 @@ def summary(
 ) -> list[MetricSummary]:
     """Usage of every metric (or those named) between two instants, in order of code.
 
-    `granularity` hour, day, week or month cuts the range at local times of `timezone`; None gives totals only. `group_by` and the
+    `granularity` minute, hour, day, week or month cuts the range at local times of `timezone`; None gives totals only. `group_by` and the
     names in `filters` must be dimensions of the metric (its group_by); metrics without them are left out. Raises Invalid.
     """
     metrics = metrics_named(session, metric_codes)
@@ -104,7 +106,8 @@ def summarized(
     _check(start, end, granularity)
     dimensions = {*(filters or {}), *([group_by] if group_by else [])}
     metrics = [metric for metric in metrics if dimensions <= set(metric.group_by)]
-    spans = [(start, end), *(cut(start, end, granularity, timezone) if granularity else ())]
+    pieces = islice(cut(start, end, granularity, timezone), BUCKETS_MAX) if granularity else ()
+    spans = [(start, end), *pieces]
     if len(spans) * max(1, len(metrics)) > BUCKETS_MAX * 4 or len(spans) > BUCKETS_MAX:
         raise Invalid("The range has too many buckets.", errors=(FieldError("/granularity", "Choose a coarser granularity."),))
     by = bool(dimensions)
@@ -124,8 +127,8 @@ def _check(start: datetime, end: datetime, granularity: str | None) -> None:
         errors.append(FieldError("/end_date", "The end must be after the start."))
     elif end - start > RANGE_MAX:
         errors.append(FieldError("/end_date", f"Ask for at most {RANGE_MAX.days} days at once."))
-    if granularity is not None and granularity not in GRANULARITIES:
-        errors.append(FieldError("/granularity", f"Choose one of {', '.join(GRANULARITIES)}."))
+    if granularity is not None and granularity not in ("minute", *GRANULARITIES):
+        errors.append(FieldError("/granularity", f"Choose one of minute, {', '.join(GRANULARITIES)}."))
     if errors:
         raise Invalid("The range is not usable.", errors=tuple(errors))
 
