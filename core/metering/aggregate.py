@@ -32,6 +32,8 @@ log = structlog.get_logger("valueverse.aggregator")
 LOCK = 7_720_001
 SESSION = "SET synchronous_commit = off; SET TIME ZONE 'UTC'; SET jit = off"
 FLUSH_EVENTS = 100_000
+BUSY_EVENTS = 5_000
+"""In one flush."""
 BATCHES_MIN = 32
 BATCHES_MAX = 20_000
 DEDUP_MARGIN_DAYS = 7
@@ -161,9 +163,13 @@ class Aggregator:
                     self._keep_house(lines[1])
                 lines.reverse()
                 if not self._behind:
-                    self._stop.wait(max(0.0, self._flush_seconds - (time.monotonic() - started)))
+                    self._stop.wait(max(0.0, self._pause(flush) - (time.monotonic() - started)))
             if writing is not None:
                 writing.result()
+
+    def _pause(self, flush: tuple[list[Batch], Counted] | None) -> float:
+        """Seconds between two flushes: twice as many when much comes in, since bigger flushes change each rollup row less often."""
+        return self._flush_seconds * (2 if flush is not None and flush[1].size >= BUSY_EVENTS else 1)
 
     def _line(self, name: str) -> Connection[Any]:
         line = connect(self._url, name=name)
