@@ -12,7 +12,7 @@ from core.pricing.modifiers import Rounding, capped_credit, round_quantity
 from core.pricing.proration import Proration, length, share
 from core.pricing.rules import Flat
 from core.pricing.tax import tax_minor
-from core.pricing.timeline import Kind, Rule, Term, Timing, segments
+from core.pricing.timeline import Kind, Rule, Term, Timing, current_cycle, segments
 from tests.golden.compare import Unsupported
 from tests.golden.reading import at, decimal, hung, interval_of, only
 
@@ -41,6 +41,7 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
         "terminate_fee": _terminate_fee,
         "create_and_terminate": _create_and_terminate,
         "fee_after_trial": _fee_after_trial,
+        "credit_on_upgrade": _credit_on_upgrade,
         "change_then_renew": _change_then_renew,
     }
     op = given.get("op")
@@ -84,11 +85,12 @@ def _rest(given: Mapping[str, Any]) -> Fraction:
 def _billed_cycles(given: Mapping[str, Any]) -> dict[str, object]:
     only(given, "op start end as_of anchor_day interval interval_count billing_mode timezone day_count")
     start, as_of = at(given["start"]), at(given["as_of"])
-    if as_of < start:
-        raise Unsupported("disagrees: a run before the start bills nothing, it is not an error")
     end = at(given["end"]) if given.get("end") else None
     rule = Rule("price", "price", Kind.RECURRING, Timing(given["billing_mode"]), Flat(Decimal(1)), prorate=_policy(given))
-    found = segments([Term("term", start, end, (rule,), Decimal(1), hung(given))], as_of=as_of)
+    terms = [Term("term", start, end, (rule,), Decimal(1), hung(given))]
+    if as_of < start and current_cycle(terms, as_of=as_of) is None:
+        return {"error": "not running"}  # a run bills nothing then; a question about such a time is refused
+    found = segments(terms, as_of=as_of)
     cycles = sum((segment.fraction for segment in found), Fraction(0))
     return {"cycles": round_quantity(cycles, Rounding.HALF_UP, 9), "cycles_expression": cycles}
 
@@ -263,6 +265,20 @@ def _fee_after_trial(given: Mapping[str, Any]) -> dict[str, object]:
     first = midnight(add_interval(local_date(at(given["started_at"]), timezone), Interval.DAY, int(given["trial_days"])), timezone)
     window = _local_days(given, first, _cycle(given, first).end - SECOND)
     return {"amount": _money(decimal_times(given["price"], _part_of_cycle(given, window)), given)}
+
+
+def _credit_on_upgrade(given: Mapping[str, Any]) -> dict[str, object]:
+    """Paid in advance; the day of the change belongs to the new plan, so that day and the rest of the cycle are credited."""
+    only(
+        given,
+        "op currency price old_price interval interval_count anchor_mode billing_mode subscription_at started_at at upgraded_at "
+        "terminated_at timezone",
+    )
+    timezone = given.get("timezone") or "UTC"
+    moment = at(next(given[key] for key in ("at", "upgraded_at", "terminated_at") if given.get(key)), timezone)
+    window = _local_days(given, moment, _cycle(given, moment).end - SECOND)
+    price = given["price"] if "price" in given else given["old_price"]
+    return {"credit": _money(decimal_times(price, _part_of_cycle(given, window)), given)}
 
 
 def _change_then_renew(given: Mapping[str, Any]) -> dict[str, object]:

@@ -21,7 +21,7 @@ FLOORS = {
     "credits_wallets.json": 16,
     "dunning.json": 2,
     "invoice_totals.json": 40,
-    "proration.json": 109,
+    "proration.json": 111,
     "taxes_currency.json": 139,
 }
 
