@@ -1,5 +1,6 @@
 """What must hold for any history, any price and any split of a period."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -23,7 +24,7 @@ from core.pricing.rules import (
     to_json,
 )
 from core.pricing.tax import tax_minor, totals
-from core.pricing.timeline import Kind, open_segments, segments
+from core.pricing.timeline import Kind, Term, open_segments, segments
 from tests.pricing import oracle
 from tests.pricing.histories import PLANS, START, Catalogue, Life, catalogues, lives, models, moments, play, quantities
 
@@ -111,6 +112,45 @@ def test_closed_cycles_are_left_out_whole_and_open_ones_kept_whole(
         play(life, action)
     everything = segments(life.terms, as_of=as_of)
     assert segments(life.terms, as_of=as_of, since=since) == [segment for segment in everything if segment.cycle.end > since]
+
+
+@many
+@given(lives())
+def test_what_was_held_is_covered_once_and_whole(story: tuple[Life, list[tuple]]) -> None:
+    life, actions = story
+    for action in actions:
+        play(life, action)
+    life.end(END - timedelta(days=60))
+    windows: dict[str, list[Period]] = {}
+    for segment in segments(life.terms, as_of=END):
+        windows.setdefault(segment.rule.id, []).append(segment.window)
+    for rule in {rule for term in life.terms for rule in term.rules}:
+        found = sorted(windows.pop(rule.id), key=lambda window: window.start)
+        assert all(earlier.end <= later.start for earlier, later in pairwise(found))
+        held = [term for term in life.terms if rule in term.rules]
+        assert sum(window.microseconds for window in found) == sum(Period(t.start, t.end or END).microseconds for t in held)
+    assert not windows
+
+
+@many
+@given(lives(), st.lists(moments, max_size=6))
+def test_cutting_terms_into_pieces_changes_no_amount(story: tuple[Life, list[tuple]], cuts: list[datetime]) -> None:
+    """Days counted at both ends are counted twice where a term is cut; that is what they are for."""
+    life, actions = story
+    for action in actions:
+        play(life, action)
+    assume(all(rule.prorate is not Proration.ACTUAL_DAYS_INCLUSIVE for plan in life.catalogue.values() for rule in plan))
+    whole = {key: entry.amount for key, entry in life.owed(END).items()}
+    for cut in cuts:
+        life.terms = [piece for term in life.terms for piece in halves(term, cut)]
+    assert {key: entry.amount for key, entry in life.owed(END).items()} == whole
+
+
+def halves(term: Term, at: datetime) -> tuple[Term, ...]:
+    """The term, in two where the instant lies inside."""
+    if not (term.start < at and (term.end is None or at < term.end)):
+        return (term,)
+    return replace(term, end=at), replace(term, id=f"{term.id}'", start=at)
 
 
 @many
