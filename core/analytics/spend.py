@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from core.analytics.forecast import WINDOW_DAYS, Estimate, estimate
 from core.invoicing import measuring
 from core.invoicing.measuring import Asked, Reading
-from core.metering.models import Aggregation, Metric
+from core.metering.answers import adds_up
+from core.metering.models import Metric
 from core.metering.reading import Measured, Question, ask, quantity
 from core.metering.sums import Window
 from core.money import round_ratio
@@ -26,7 +27,6 @@ from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
 
-ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 BACK_TESTED_PERIODS = 3
 Usage = dict[tuple[str, datetime, datetime], Decimal]
 Span = tuple[datetime, datetime]
@@ -143,7 +143,7 @@ class _Days:
 
     def estimate(self, metric: Metric, usage: Mapping[Span, Decimal]) -> Estimate:
         """The quantity of a metric at the end of the period."""
-        if metric.aggregation not in ADDITIVE:
+        if not adds_up(metric):
             now = usage[self.so_far]
             return Estimate(now, now, now, early=False)
         daily = {day: usage.get(span, Decimal(0)) for day, span in self.spans.items()}

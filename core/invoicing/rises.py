@@ -14,7 +14,8 @@ from itertools import pairwise
 
 from core.invoicing import measuring
 from core.invoicing.measuring import Asked, Reading
-from core.metering.models import Aggregation, Metric
+from core.metering import answers
+from core.metering.models import Metric
 from core.metering.reading import Measured
 from core.metering.windows import Window
 from core.money import EXACT, round_half_up
@@ -26,7 +27,6 @@ from core.pricing.terms import LineKey, Segment
 from core.pricing.timeline import usage_price
 from core.pricing.usage import Usage, merged
 
-ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 Lines = Mapping[LineKey, Sequence[Segment]]
 Known = Mapping[tuple[datetime, datetime], Decimal]
 """Quantities of the metric that have been read otherwise, by start and end."""
@@ -68,7 +68,7 @@ def cut_lines(metric: Metric, lines: Lines, edges: Sequence[datetime], end: date
                 start = a if adds_up else cut[0]
                 asked = Asked(organization_id, Period(start, b), segment.cycle, timezone)
                 readings[key, start, b] = measuring.reading(segment.rule, asked)
-    return Cuts(lines, edges, points, metric.aggregation in ADDITIVE, readings)
+    return Cuts(lines, edges, points, answers.adds_up(metric), readings)
 
 
 def rises(cuts: Cuts, measured: Measured, known: Known, metric: Metric, currency: str) -> dict[datetime, int]:
@@ -100,7 +100,7 @@ def _used(cuts: Cuts, measured: Measured, known: Known, piece: _Piece) -> Usage:
 
 
 def _adds_up(metric: Metric, segment: Segment) -> bool:
-    return metric.aggregation in ADDITIVE and not isinstance(bare(segment.rule.model), GraduatedProrated | Sum | Capacity)
+    return answers.adds_up(metric) and not isinstance(bare(segment.rule.model), GraduatedProrated | Sum | Capacity)
 
 
 def _bucket_of(edges: Sequence[datetime], at: datetime) -> datetime:

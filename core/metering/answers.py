@@ -48,6 +48,12 @@ def shape(metric: Metric) -> Shape:
     )
 
 
+def adds_up(metric: Metric) -> bool:
+    """Whether the quantities of the parts of a window add up to that of the window."""
+    added = metric.aggregation in (Aggregation.COUNT, Aggregation.SUM)
+    return added and not (metric.recurring or metric.bucket_size or metric.rounding)
+
+
 def answer(shape: Shape, spans: Sequence[Span], pieces: Pieces) -> Answer:
     """The quantity over `spans` (the buckets, or the one window), each counted in the piece that begins with it."""
     found = [(exact(shape, pieces[start], start, end)) for start, end in spans if start in pieces]
