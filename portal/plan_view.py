@@ -10,7 +10,8 @@ from decimal import Decimal
 from core import rendering
 from core.catalog.models import PlanVersion, PricingRule
 from core.subscriptions.models import Subscription
-from web.price_words import AROUND, Words, stored_words
+from web.plan_words import rule_words
+from web.price_words import AROUND, Words
 
 BASE = "base"
 
@@ -34,12 +35,12 @@ def price_lists(versions: Sequence[PlanVersion], currency: str) -> list[PriceRow
     """The usage and extra prices of the plans, in the order of the first plan that has them."""
     known: dict[str, PricingRule] = {}
     for version in versions:
-        for rule in version.rules:
+        for rule in version.rules_in(currency):
             if rule.code != BASE:
                 known.setdefault(_key(rule), rule)
     rows = []
     for key, rule in known.items():
-        found = [next((other for other in version.rules if _key(other) == key), None) for version in versions]
+        found = [next((other for other in version.rules_in(currency) if _key(other) == key), None) for version in versions]
         unit = rule.metric.unit if rule.metric else ""
         name, words = _with_unit(rule.metric.name if rule.metric else rule.name, [_words(other, currency, unit) for other in found])
         rows.append(PriceRow(key, name, unit, tuple(words)))
@@ -56,7 +57,7 @@ def _with_unit(name: str, cells: list[Words]) -> tuple[str, list[Words]]:
 
 
 def _words(rule: PricingRule | None, currency: str, unit: str) -> Words:
-    return stored_words(rule.rules, currency, unit) if rule else ()
+    return rule_words(rule, currency, unit) if rule else ()
 
 
 def _key(rule: PricingRule) -> str:

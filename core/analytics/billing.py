@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
@@ -19,7 +21,7 @@ from core.periods import Interval
 from core.pricing.charge import charge
 from core.pricing.terms import Kind
 from core.subscriptions import timeline
-from core.subscriptions.models import Subscription, SubscriptionTerm
+from core.subscriptions.models import Subscription, SubscriptionItem, SubscriptionTerm
 
 MONTHS = {
     Interval.DAY: Fraction(12, 365),
@@ -82,24 +84,48 @@ def currencies(session: Session) -> list[str]:
 
 
 def recurring(session: Session, currency: str, *, at: datetime) -> Recurring:
-    """The monthly recurring revenue of the terms that hold at `at`: each recurring price at its quantity, over the months of its period."""
+    """The monthly recurring revenue of the terms and add-ons that hold at `at`.
+
+    Each recurring price at its quantity, over the months of its period; discounts and commitments are not in it.
+    """
     term = SubscriptionTerm
     rows = session.execute(
-        select(term.plan_version_id, term.quantity, func.count())
+        select(term.plan_version_id, term.quantity, term.quantities, func.count())
         .join(Subscription, Subscription.id == term.subscription_id)
         .where(Subscription.currency == currency, ~term.is_trial)
         .where(term.start_at <= at, or_(term.end_at.is_(None), term.end_at > at))
-        .group_by(term.plan_version_id, term.quantity)
+        .group_by(term.plan_version_id, term.quantity, term.quantities)
     ).all()
-    versions = session.scalars(select(PlanVersion).where(PlanVersion.id.in_({row[0] for row in rows}))).all() if rows else []
+    found = [*rows, *_attached(session, currency, at)]
+    versions = session.scalars(select(PlanVersion).where(PlanVersion.id.in_({row[0] for row in found}))).all() if found else []
     by_id = {version.id: version for version in versions}
-    total = sum((_monthly(by_id[version], quantity) * count for version, quantity, count in rows), Fraction(0))
-    return Recurring(round_half_up(Decimal(total.numerator) / Decimal(total.denominator), currency), sum(row[2] for row in rows))
+    fees = (_monthly(by_id[version], currency, quantity, named) * count for version, quantity, named, count in found)
+    total = sum(fees, Fraction(0))
+    return Recurring(round_half_up(Decimal(total.numerator) / Decimal(total.denominator), currency), sum(row[3] for row in rows))
 
 
-def _monthly(version: PlanVersion, quantity: Decimal) -> Fraction:
-    fees = (charge(rule.model, quantity) for rule in timeline.rules(version) if rule.kind is Kind.RECURRING)
-    return sum((Fraction(fee) for fee in fees), Fraction(0)) / (MONTHS[Interval(version.billing_period)] * version.interval_count)
+def _attached(session: Session, currency: str, at: datetime) -> Sequence[Any]:
+    """Version, quantity, named quantities and number of the add-ons that hold at `at` on terms that are paid for."""
+    term, item = SubscriptionTerm, SubscriptionItem
+    return session.execute(
+        select(item.plan_version_id, item.quantity, term.quantities, func.count())
+        .join(Subscription, Subscription.id == item.subscription_id)
+        .join(term, term.subscription_id == item.subscription_id)
+        .where(Subscription.currency == currency, ~term.is_trial)
+        .where(term.start_at <= at, or_(term.end_at.is_(None), term.end_at > at))
+        .where(item.start_at <= at, or_(item.end_at.is_(None), item.end_at > at))
+        .group_by(item.plan_version_id, item.quantity, term.quantities)
+    ).all()
+
+
+def _monthly(version: PlanVersion, currency: str, quantity: Decimal, named: Mapping[str, str]) -> Fraction:
+    total = Fraction(0)
+    for rule in timeline.rules(version, currency):
+        if rule.kind is Kind.RECURRING:
+            held = quantity if rule.licensed is None else Decimal(named.get(rule.licensed, "0"))
+            interval, count = rule.cycle or (Interval(version.billing_period), version.interval_count)
+            total += Fraction(charge(rule.model, held)) / (MONTHS[interval] * count)
+    return total
 
 
 def receivables(session: Session, currency: str, *, on: date) -> Receivables:

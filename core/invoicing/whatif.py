@@ -84,12 +84,12 @@ def closed_periods(terms: Sequence[Term], as_of: datetime) -> tuple[Period, ...]
 
 
 def _term(version: PlanVersion, terms: Sequence[Term], period: Period, currency: str) -> Term:
-    """The version held for exactly this period, in the quantities and time zone of the term that held last in it."""
+    """The version held for exactly this period, with quantities, add-ons and time zone of the term that held last in it."""
     held = [term for term in terms if term.start < period.end][-1]
     anchor = anniversary_anchor(Interval(version.billing_period), version.interval_count, period.start, held.anchor.timezone)
-    return Term(
-        str(new_id()), period.start, period.end, timeline.rules(version, currency), held.quantity, anchor, quantities=held.quantities
-    )
+    attached = tuple(rule for rule in held.rules if rule.during is not None)
+    rules = timeline.rules(version, currency) + attached
+    return Term(str(new_id()), period.start, period.end, rules, held.quantity, anchor, quantities=held.quantities)
 
 
 def _within(terms: Sequence[Term], periods: Sequence[Period]) -> list[Segment]:
