@@ -119,12 +119,9 @@ class Unclaimed:
 
 
 def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: str = "", limit: int = 200) -> Tail:
-    """Events of the newest requests behind `cursor`, those that are not counted yet and those refused too.
-
-    For looking, not for accounting: of two requests at the same moment, the one that commits last may fall behind the cursor.
-    """
-    last_batch, last_rejection = _cursor(cursor)
-    accepted = tail.newest(session, organization_id, after_batch=last_batch, limit=limit)
+    """Events of the newest requests behind `cursor`, those that are not counted yet and those refused too."""
+    place, last_rejection = _cursor(cursor)
+    accepted = tail.newest(session, organization_id, after=place, limit=limit)
     refused = _refused(session, organization_id, last_rejection, limit)
     claimed = set(session.scalars(select(Metric.event_name).where(Metric.archived_at.is_(None))))
     found = [
@@ -151,9 +148,9 @@ def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: 
         for row in refused
     ]
     found.sort(key=lambda event: event.received_at, reverse=True)
-    batch = max((int(row.id.partition("-")[0]) for row in accepted), default=last_batch)
+    place = place.moved({int(row.id.partition("-")[0]) for row in accepted})
     rejection_id = max((row.id for row in refused), default=last_rejection)
-    return Tail(tuple(found[:limit]), f"{batch}.{rejection_id}")
+    return Tail(tuple(found[:limit]), f"{place}.{rejection_id}")
 
 
 def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | None = None) -> list[Group]:
@@ -239,10 +236,10 @@ def _refused(session: Session, organization_id: uuid.UUID | None, behind: int, l
     return session.execute(wanted.where(r.organization_id == organization_id) if organization_id else wanted).all()
 
 
-def _cursor(given: str) -> tuple[int, int]:
-    batch, _, rejection = given.partition(".")
-    ok = all(part.isascii() and part.isdigit() and len(part) < 19 for part in (batch, rejection))
-    return (int(batch), int(rejection)) if ok else (0, 0)
+def _cursor(given: str) -> tuple[tail.Place, int]:
+    place, _, rejection = given.partition(".")
+    ok = rejection.isascii() and rejection.isdigit() and len(rejection) < tail.NUMBER_LENGTH
+    return (tail.Place.parse(place), int(rejection)) if ok else (tail.Place(), 0)
 
 
 def _text_of(event: bytes, *names: str) -> str:

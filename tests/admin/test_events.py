@@ -18,6 +18,7 @@ from core.invoicing.models import Invoice, InvoiceLine
 from core.metering import columns, watch
 from core.metering.instants import micros
 from core.metering.models import Metric, usage_batch_results, usage_batches, usage_event_names, usage_events, usage_rejections
+from core.metering.tail import Place
 from core.metering.texts import texts
 from tests.admin.conftest import Count, Enter
 from tests.factories import make_metric, make_organization
@@ -219,3 +220,13 @@ def test_the_tail_takes_as_many_statements_for_many_rows(session: Session, enter
         _send(session, make_organization(session), metric, [f"more-{number}"])
     session.flush()
     assert statements("/admin/events") == few
+
+
+def test_a_batch_that_becomes_visible_late_is_not_missed() -> None:
+    """Number 7 commits after 8 was shown: it is behind the cursor's base, so the next look finds it."""
+    place = Place().moved({5, 6}).moved({8})
+    assert place.base < 7 not in place.shown
+    assert Place.parse(str(place)) == place
+    many = place.moved(set(range(9, 100)))
+    assert len(many.shown) <= 50
+    assert many.base >= 8
