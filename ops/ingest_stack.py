@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import psycopg
 from core import config
 from core.config import Settings
 from core.identity.keys import SECRET_LENGTH, hash_token
+from core.metering.dedup import ENTRY
 from ops import migrate, ports, postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = [f"metric_{i}" for i in range(8)]
 WEB_THREADS = 64
+SEGMENT_KEYS = 100_000
 
 
 @dataclass
@@ -49,6 +52,10 @@ class Stack:
         """CPU seconds so far of each process with its children."""
         return {name: _cpu(pid) for name, pid in self.processes.items()}
 
+    def memory(self, name: str) -> int:
+        """Bytes a process holds."""
+        return int(psutil.Process(self.processes[name]).memory_info().rss)
+
 
 def _cpu(pid: int) -> float:
     process = psutil.Process(pid)
@@ -61,8 +68,11 @@ def _cpu(pid: int) -> float:
 
 
 @contextmanager
-def stack(organizations: int) -> Iterator[Stack]:
-    """Start everything on a fresh database with that many organizations; stop it and delete the data at the end."""
+def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
+    """Start everything on a fresh database with that many organizations; stop it and delete the data at the end.
+
+    `earlier_keys` idempotency keys have been counted already.
+    """
     base = postgres.SHARED if os.geteuid() == 0 else Path(tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="vvb-", dir=base))
     folder.chmod(0o755)
@@ -75,22 +85,13 @@ def stack(organizations: int) -> Iterator[Stack]:
         migrate.upgrade(url)
         environment = {**os.environ, "DATABASE_URL": url, "VALUEVERSE_ENV": "test", "USAGE_RATE_PER_SECOND": "10000000"}
         token = _fill(url, organizations)
-        web = [
-            "granian",
-            "--interface",
-            "wsgi",
-            "--factory",
-            "wsgi:serve",
-            "--port",
-            str(port),
-            "--blocking-threads",
-            str(WEB_THREADS),
-        ]
+        _remember(url, earlier_keys)
+        web = _granian("wsgi:serve", port)
         with (folder / "children.log").open("wb") as out:
             commands = ([sys.executable, "-m", *words] for words in (web, ["workers.aggregator"]))
             children += [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) for command in commands]
         until(lambda: _answers(port), "the web server answers", 300)
-        until(lambda: not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"), "the aggregator counts", 120)
+        until(lambda: not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"), "the aggregator counts", 300)
         pids = {"web": children[0].pid, "aggregator": children[1].pid, "postgres": cluster.process.pid if cluster.process else 0}
         yield Stack(url, port, token, folder, pids)
     except Exception:
@@ -104,6 +105,45 @@ def stack(organizations: int) -> Iterator[Stack]:
             child.wait(60)
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _granian(application: str, port: int) -> list[str]:
+    words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--blocking-threads", str(WEB_THREADS)]
+    return [*words, "--log-level", "error"]
+
+
+@contextmanager
+def answering_204(folder: Path) -> Iterator[int]:
+    """The same web server with an application that reads the body and answers 204; its port."""
+    port = ports.free()
+    with (folder / "bare.log").open("wb") as out:
+        child = subprocess.Popen([sys.executable, "-m", *_granian("ops.ingest_stack:nothing", port)], cwd=ROOT, stdout=out, stderr=out)
+    try:
+        until(lambda: _answers(port), "the bare server answers", 60)
+        yield port
+    finally:
+        child.terminate()
+        child.wait(60)
+
+
+def nothing() -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+    """A WSGI application that takes everything and says nothing (200 where somebody asks whether it is there)."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK" if environ["PATH_INFO"] == "/healthz" else "204 No Content", [])
+        return []
+
+    return application
+
+
+def _remember(url: str, keys: int) -> None:
+    """Segments of random keys, as if they had been counted today."""
+    into = "COPY usage_dedup_segments (received_on, entries, keys) FROM STDIN (FORMAT binary)"
+    with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(into) as copy:
+        copy.set_types(["date", "int4", "bytea"])
+        for size in [SEGMENT_KEYS] * (keys // SEGMENT_KEYS):
+            copy.write_row((datetime.now(UTC).date(), size, secrets.token_bytes(size * ENTRY.itemsize)))
 
 
 def _fill(url: str, organizations: int) -> str:
