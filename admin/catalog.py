@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from decimal import Decimal, localcontext
 from difflib import unified_diff
@@ -16,7 +17,7 @@ from core import clock
 from core.catalog import plan_document, publish, queries
 from core.catalog.models import PlanVersion, PricingRule
 from core.db import db
-from core.errors import BillingError, Invalid
+from core.errors import BillingError, FieldError, Invalid
 from core.metering import metrics as metering
 from core.metering.models import Metric
 from core.money import EXACT, parse_decimal, round_half_up
@@ -27,9 +28,11 @@ from core.subscriptions.queries import counts_by_version
 from web.auth import requires
 from web.forms import field_errors, once
 from web.htmx import page
-from web.price_words import Words, stored_words
+from web.plan_words import rule_words
+from web.price_words import Words
 
 METRICS_MAX = 1_000
+PLAN_KEYS = set(inspect.signature(publish.create_version).parameters) - {"session", "actor", "at"}
 PERIODS = tuple((interval.value, interval.value.replace("_", " ").capitalize()) for interval in Interval)
 
 
@@ -106,13 +109,15 @@ def _publish(document: dict[str, Any]) -> str:
     prices = document.get("prices") or ()
     plan_document.read_plan(document, _metrics())
     values = {"billing_period": "month", "base_price": "0", **document, "prices": prices}
+    if unknown := sorted(values.keys() - PLAN_KEYS):
+        raise Invalid("A plan has no such key.", errors=tuple(FieldError(f"/{key}", "is not a key of a plan") for key in unknown))
     made = publish.create_version(db.session(), **values, actor=g.actor, at=clock.now())
     return url_for("admin.plan", code=made.plan.code)
 
 
 def _words(rule: PricingRule, currency: str) -> Words:
     """A price as customers read it."""
-    return stored_words(rule.rules, rule.currency or currency, rule.metric.unit if rule.metric else "")
+    return rule_words(rule, rule.currency or currency, rule.metric.unit if rule.metric else "")
 
 
 def _metrics() -> dict[str, Metric]:
@@ -121,25 +126,13 @@ def _metrics() -> dict[str, Metric]:
 
 def _pasted(text: str) -> dict[str, Any]:
     """The JSON view's document; Invalid with the place of the fault."""
-    known = {
-        "code",
-        "name",
-        "description",
-        "currency",
-        "billing_period",
-        "interval_count",
-        "base_price",
-        "billing_mode",
-        "trial_period_days",
-    }
-    known |= {"prices", "proration", "credit_policy", "trial_end_without_method", "features", "limits", "metadata", "is_public"}
     try:
         document = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"This is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise Invalid("A plan is a JSON object.")
-    if unknown := sorted(set(document) - known):
+    if unknown := sorted(set(document) - PLAN_KEYS):
         raise Invalid(f"A plan has no {unknown[0]!r}.")
     missing = [name for name in ("code", "name", "currency") if name not in document]
     if missing:
@@ -155,9 +148,10 @@ def _editor(draft: Draft, error: BillingError | None = None, *, pasted: str | No
         status=status,
         current="catalog",
         draft=draft,
-        errors=field_errors(error) if error else {},
+        errors=plan_form.placed(field_errors(error), draft) if error and pasted is None else field_errors(error) if error else {},
         models=plan_form.MODELS,
         fields=plan_form.MODEL_FIELDS,
+        tier_fields=plan_form.TIER_FIELDS,
         periods=PERIODS,
         metrics=[("", "None: a recurring fee"), *((metric.code, f"{metric.name} ({metric.code})") for metric in known)],
         calculation=_calculate(draft, {metric.code: metric for metric in known}),

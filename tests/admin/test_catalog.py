@@ -95,3 +95,20 @@ def test_only_a_catalogue_admin_publishes(client: FlaskClient, session: Session)
     assert client.get("/admin/catalog/metrics").status_code == 200
     form = {**FORM, "csrf_token": token, "idempotency_key": "editor-form-3", "act": "publish"}
     assert client.post("/admin/catalog/versions", data=form).status_code == 403
+
+
+def test_prices_without_fields_are_written_as_json(editor: tuple[FlaskClient, dict[str, str]], session: Session) -> None:
+    client, form = editor
+    form |= {"prices_0_model": "time_of_use", "idempotency_key": "editor-form-4", "act": "publish"}
+    begun = client.post("/admin/catalog/versions", data={**form, "act": ""}).text
+    assert "&#34;windows&#34;" in begun
+    refused = client.post("/admin/catalog/versions", data={**form, "prices_0_more": '{"windows": [{"name": "peak", "from": "25:00"}]}'})
+    assert refused.status_code == 422
+    assert 'href="#f-prices_0_more"' in refused.text
+    assert "windows_0_" in refused.text
+    assert client.post("/admin/catalog/versions", data={**form, "prices_0_more": "{"}).status_code == 422
+    more = '{"windows": [{"name": "peak", "from": "08:00", "to": "20:00", "unit_price": "0.30"}], "default": {"unit_price": "0.20"}}'
+    assert client.post("/admin/catalog/versions", data={**form, "prices_0_more": more}).status_code == 303
+    shown = client.get("/admin/catalog/plans/inference").text
+    assert "peak, 08:00–20:00" in shown
+    assert "other hours" in shown
