@@ -28,6 +28,6 @@ def newest_revision() -> str:
 
 def load_models() -> None:
     """Import every module of the core that declares tables: a foreign key finds its target only once both are known."""
-    for path in sorted([*CORE.glob("*/models.py"), *CORE.glob("*/tables.py"), *CORE.glob("*.py")]):
-        if path.stem in ("models", "tables") or (path.stem != "__init__" and "    __tablename__ = " in path.read_text(encoding="utf-8")):
+    for path in sorted([*CORE.glob("*.py"), *CORE.glob("*/*.py"), *CORE.glob("*/*/*.py")]):
+        if "\n    __tablename__ = " in path.read_text(encoding="utf-8"):
             importlib.import_module(".".join(("core", *path.relative_to(CORE).with_suffix("").parts)))

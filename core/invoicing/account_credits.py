@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from core.db import among, copy_rows, new_id
-from core.invoicing.models import AccountCredit, CreditApplication
+from core.invoicing.credit_models import AccountCredit, CreditApplication
 
 
 @dataclass(frozen=True, slots=True)

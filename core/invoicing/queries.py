@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.errors import NotFound
 from core.identity.models import Organization
-from core.invoicing.models import CreditApplication, Invoice, InvoiceDocument, InvoiceLine, InvoiceStatus
+from core.invoicing.credit_models import CreditApplication
+from core.invoicing.models import Invoice, InvoiceDocument, InvoiceLine, InvoiceStatus
 from core.subscriptions.models import Subscription
 
 PAGE_SIZE_MAX = 200

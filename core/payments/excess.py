@@ -10,7 +10,8 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.invoicing.models import AccountCredit, Invoice
+from core.invoicing.credit_models import AccountCredit
+from core.invoicing.models import Invoice
 from core.payments.models import BillingTransaction
 
 EXCESS = "excess_minor"

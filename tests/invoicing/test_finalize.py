@@ -12,7 +12,8 @@ from core import jobs
 from core.audit import SYSTEM, AuditEvent
 from core.errors import Conflict, Invalid, InvalidTransition, NotFound
 from core.invoicing import account_credits, draft, finalize, settle, void
-from core.invoicing.models import AccountCredit, Invoice, InvoiceTax
+from core.invoicing.credit_models import AccountCredit
+from core.invoicing.models import Invoice, InvoiceTax
 from core.ledger import queries as ledger
 from core.ledger.models import AccountCode
 from tests.factories import START, add_term, make_metric, make_organization, make_plan, make_subscription, use

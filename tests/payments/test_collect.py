@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.audit import SYSTEM
 from core.errors import Conflict, Invalid, NotFound
 from core.identity.models import Organization
-from core.invoicing.models import AccountCredit
+from core.invoicing.credit_models import AccountCredit
 from core.payments import collect, external, queries, refund, resolve
 from core.payments.attempts import Attempt, made_at
 from core.payments.gateways.base import ChargeOutcome, ChargeStatus
