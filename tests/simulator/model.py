@@ -119,9 +119,9 @@ class Life:
         self.stretches = [*before, Stretch(at, end, plan, quantity, running.hang if goes_on else self.hung(plan, at))]
 
     def pause(self, at: datetime) -> None:
-        """Nothing is owed from now on."""
+        """Nothing is owed from now on; what began this very instant cannot pause."""
         running = self.at(at)
-        if self.is_paused or running is None or running.is_trial or running.end is not None:
+        if self.is_paused or running is None or running.is_trial or running.end is not None or running.start == at:
             raise Refused
         self.stretches, self.is_paused = self.until(at), True
 
