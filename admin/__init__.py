@@ -18,6 +18,7 @@ PAGES = (
     "account_actions",
     "subscriptions",
     "subscription_acts",
+    "subscription_items",
     "plan_changes",
     "catalog",
     "metrics",

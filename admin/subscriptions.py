@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 from admin import blueprint
 from admin.reason import why
 from core import clock
+from core.catalog import queries as catalog
 from core.db import db, transaction
 from core.errors import BillingError, NotFound
 from core.identity.queries import as_uuid
@@ -65,7 +66,7 @@ def subscription(subscription_id: UUID) -> Response:
 def cancel_subscription(subscription_id: UUID) -> Response:
     """End it with its period or now; what was paid for unused time is credited as the plan says."""
     when = "now" if request.form.get("when") == "now" else "period_end"
-    return _act(
+    return carry_out_on(
         subscription_id,
         lambda session, row, at: lifecycle.cancel(session, row, at=at, actor=g.actor, when=when, reason=why()),
     )
@@ -75,14 +76,14 @@ def cancel_subscription(subscription_id: UUID) -> Response:
 @requires("subscriptions.change")
 def keep_subscription(subscription_id: UUID) -> Response:
     """Take a planned end back."""
-    return _act(subscription_id, lambda session, row, at: lifecycle.undo_cancel(session, row, at=at, actor=g.actor))
+    return carry_out_on(subscription_id, lambda session, row, at: lifecycle.undo_cancel(session, row, at=at, actor=g.actor))
 
 
 @blueprint.post("/subscriptions/<uuid:subscription_id>/scheduled-change/undo")
 @requires("subscriptions.change")
 def keep_plan(subscription_id: UUID) -> Response:
     """Take a planned change of plan back."""
-    return _act(subscription_id, lambda session, row, at: plan_change.undo_scheduled(session, row, at=at, actor=g.actor))
+    return carry_out_on(subscription_id, lambda session, row, at: plan_change.undo_scheduled(session, row, at=at, actor=g.actor))
 
 
 def running_term(row: Subscription, at: datetime) -> SubscriptionTerm | None:
@@ -96,7 +97,7 @@ def of_account(subscription_id: UUID) -> tuple[Any, Subscription]:
     return owner, queries.subscription(db.session(), owner.id, subscription_id)
 
 
-def _act(subscription_id: UUID, work: Callable[[Any, Subscription, datetime], object]) -> Response:
+def carry_out_on(subscription_id: UUID, work: Callable[[Any, Subscription, datetime], object]) -> Response:
     """One transaction, once per form; a refusal is shown on the subscription's page."""
 
     def carry_out() -> str:
@@ -129,5 +130,9 @@ def _show(subscription_id: UUID, error: BillingError | None = None) -> Response:
             term=running_term(row, at),
             change=plan_change.scheduled_change(row, at=at),
             possible=possible(row, at),
+            offered_items=[
+                (version.plan.code, f"{version.plan.name} ({version.plan.kind.replace('_', '-')})")
+                for version in catalog.attachable(session, row.currency)
+            ],
             invoices=invoicing.invoices(session, owner.id, subscription_id=row.id, limit=INVOICES_SHOWN),
         )

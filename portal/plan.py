@@ -9,11 +9,11 @@ from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.invoicing import figure
-from core.subscriptions import lifecycle, plan_change, queries
+from core.subscriptions import items, lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from core.subscriptions.status import Act, possible
 from portal import account, blueprint
-from portal.plan_view import limits, price_lists, running_version
+from portal.plan_view import limits, price_lists, running_quantities, running_version
 from web.auth import requires
 from web.forms import once
 from web.htmx import page, redirect_to
@@ -110,6 +110,8 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         version=version,
         change=change,
         possible=possible(subscription, at),
+        held=running_quantities(subscription, at),
+        attached=items.held(subscription, at),
         prices=price_lists([version], g.organization.currency) if version else [],
         limits=limits([version]) if version else [],
         done=request.args.get("done", ""),

@@ -70,6 +70,12 @@ def running_version(subscription: Subscription, at: datetime) -> PlanVersion | N
     return next(held, None)
 
 
+def running_quantities(subscription: Subscription, at: datetime) -> list[tuple[str, Decimal]]:
+    """The named quantities held at the instant, by name."""
+    held = [term for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at)]
+    return [(name, Decimal(quantity)) for term in held[:1] for name, quantity in sorted(term.quantities.items()) if Decimal(quantity)]
+
+
 def limits(versions: Sequence[PlanVersion]) -> list[tuple[str, tuple[str, ...]]]:
     """Limits and features in words, a row for each that any of the plans has."""
     names = list(dict.fromkeys(name for version in versions for name in (*version.limits, *version.features)))

@@ -89,6 +89,18 @@ def live_versions(session: Session, *, currency: str, public: bool | None = True
     return session.scalars(wanted).all()
 
 
+def attachable(session: Session, currency: str) -> Sequence[PlanVersion]:
+    """The versions on offer of the add-ons and coupons sold in `currency`, by name."""
+    wanted = (
+        select(PlanVersion)
+        .join(SubscriptionPlan, SubscriptionPlan.id == PlanVersion.plan_id)
+        .where(PlanVersion.status == VersionStatus.LIVE, SubscriptionPlan.is_active, SubscriptionPlan.kind != PlanKind.PLAN)
+        .where((SubscriptionPlan.currency == currency) | PlanVersion.rules.any(PricingRule.currency == currency))
+        .order_by(SubscriptionPlan.name, SubscriptionPlan.code)
+    )
+    return session.scalars(wanted).all()
+
+
 def _uuid(text: str | uuid.UUID) -> uuid.UUID | None:
     if isinstance(text, uuid.UUID):
         return text

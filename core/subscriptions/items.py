@@ -41,6 +41,7 @@ def attach(
     actor: Actor,
     quantity: Decimal | str | int = 1,
     when: str | datetime = "now",
+    reason: str | None = None,
 ) -> SubscriptionItem:
     """Let the subscription hold the add-on or coupon `plan` (code, id, or id of a version) from `when` (now, period_end, an instant).
 
@@ -61,11 +62,12 @@ def attach(
         end_at=None,
     )
     if version.plan.kind == PlanKind.COUPON:
+        item.quantity = Decimal(1)
         item.start_at, item.end_at = _whole_cycles(span.anchor, item.start_at, version.duration_cycles)
     _check(subscription, version, item, span)
     subscription.items.append(item)
     _settle(session, subscription, changed_at=start, at=at)
-    audit.record(session, actor, f"subscription.{version.plan.kind}_attached", subscription, at=at, **_facts(item))
+    audit.record(session, actor, f"subscription.{version.plan.kind}_attached", subscription, at=at, reason=reason, **_facts(item))
     return item
 
 
