@@ -52,7 +52,6 @@ def _caps() -> None:
         sa.CheckConstraint("amount_minor > 0", name="ck_spend_caps_amount_positive"),
         sa.CheckConstraint("action_on_exceed IN ('block', 'notify')", name="ck_spend_caps_action_on_exceed_known"),
         sa.UniqueConstraint("organization_id", "action_on_exceed", name="uq_spend_caps_organization_id_action_on_exceed"),
-        comment="What a customer wants to spend at most in a billing period, before tax: refuse usage past it, or only tell",
     )
     op.create_table(
         "feature_overrides",
@@ -62,7 +61,6 @@ def _caps() -> None:
         sa.Column("feature", sa.String(100), primary_key=True),
         sa.Column("value", postgresql.JSONB(none_as_null=True), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
-        comment="A feature one customer has otherwise than its plan says",
     )
 
 
@@ -84,7 +82,6 @@ def _states() -> None:
         sa.Column("evaluated_at", INSTANT, nullable=False),
         *(_finite("limit_states", name) for name in ("limit_value", "overshoot")),
         _finite("limit_states", "used", lower="'-Infinity'"),
-        comment="One window of one limit: when it was reached, how much came in before it was enforced and how long that took",
     )
     op.create_index("ix_limit_states_reached_at", "limit_states", ["reached_at"], postgresql_where=sa.text("reached_at IS NOT NULL"))
     op.create_table(
@@ -96,7 +93,6 @@ def _states() -> None:
         sa.Column("limit_value", sa.Numeric(), nullable=False),
         sa.Column("used", sa.Numeric(), nullable=False),
         sa.Column("at", INSTANT, nullable=False),
-        comment="A threshold that was passed: told once a window",
     )
     op.create_table(
         "usage_blocks",
@@ -107,7 +103,6 @@ def _states() -> None:
         sa.Column("window_start", INSTANT, nullable=False),
         sa.Column("window_end", INSTANT),
         sa.Column("blocked_at", INSTANT, nullable=False),
-        comment="Whose usage is refused now: of one metric, or (metric_id NULL) of every one; over by itself at window_end",
     )
 
 
@@ -123,7 +118,6 @@ def _reservations() -> None:
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.Column("settled_at", INSTANT),
         _finite("usage_reservations", "quantity"),
-        comment="Allowance taken before the usage itself arrives; the usage event with the same key settles it",
     )
     op.create_index(
         "ix_usage_reservations_open", "usage_reservations", ["organization_id", "metric_id"], postgresql_where=sa.text("settled_at IS NULL")
@@ -140,7 +134,6 @@ def _counting() -> None:
         sa.Column("claimed_at", INSTANT),
         sa.Column("evaluated_at", INSTANT),
         sa.UniqueConstraint("organization_id", name="uq_limit_watch_organization_id"),
-        comment="Organizations with limits; touched_from is when the oldest usage arrived that was counted since the last evaluation",
     )
     op.create_index("ix_limit_watch_touched", "limit_watch", ["touched_from"], postgresql_where=sa.text("touched_from IS NOT NULL"))
     op.create_table(
@@ -152,7 +145,6 @@ def _counting() -> None:
         sa.Column("quarantined_batches", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("flushes", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint("one = 1", name="ck_usage_totals_single_row"),
-        comment="What the counting transactions have done so far, for monitoring",
     )
     op.execute("INSERT INTO usage_totals (one) VALUES (1)")
     for table in ("limit_watch", "usage_totals"):
