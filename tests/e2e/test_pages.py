@@ -30,6 +30,7 @@ ON_THE_WAY = {
     "portal.finish_setup": "the provider leads back to it",
     "portal.continue_setup": "a form leads to it",
     "portal.plan_quote": "a form leads to it",
+    "portal.plan_act": "a plan in good standing, a paused or an ended one leads to it",
     "admin.plan_quote": "a form leads to it",
     "admin.search": "a form leads to it",
     "admin.run_progress": "asked while a run is at work",

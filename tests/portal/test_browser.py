@@ -40,6 +40,7 @@ PAGES = (
     "/plan/compare",
     "/plan/change?plan=scale",
     "/plan/cancellation",
+    "/plan/acts/pause",
     "/payment-methods",
     "/settings/billing",
     "/settings/team",

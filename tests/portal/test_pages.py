@@ -38,6 +38,7 @@ PAGES = (
     "/plan/compare?only=differences",
     "/plan/change?plan=scale",
     "/plan/cancellation",
+    "/plan/acts/pause",
     "/payment-methods",
     "/settings/billing",
     "/settings/team",
@@ -58,8 +59,16 @@ FRAGMENTS = {
 }
 REFUSED = {
     Role.BILLING: ("/settings/keys", "/settings/audit", "/usage/events", "/usage/rejected", "/start"),
-    Role.DEVELOPER: ("/plan/cancellation", "/settings/audit"),
-    Role.VIEWER: ("/settings/keys", "/settings/audit", "/usage/events", "/usage/rejected", "/plan/cancellation", "/start"),
+    Role.DEVELOPER: ("/plan/cancellation", "/plan/acts/pause", "/settings/audit"),
+    Role.VIEWER: (
+        "/settings/keys",
+        "/settings/audit",
+        "/usage/events",
+        "/usage/rejected",
+        "/plan/cancellation",
+        "/plan/acts/pause",
+        "/start",
+    ),
 }
 STATEMENTS_MAX = {"/": 19}
 """The overview asks the usage of all its questions (so far, same days before, forecast, days) together."""
@@ -131,6 +140,7 @@ def test_who_may_not_act_sees_why_and_is_refused(client: FlaskClient, session: S
         f"/invoices/{number}/payments",
         "/plan/change",
         "/plan/cancellation",
+        "/plan/acts/pause",
         "/payment-methods",
         "/settings/billing",
         "/settings/keys",
