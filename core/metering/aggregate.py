@@ -21,6 +21,7 @@ from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
 from core.metering import backfill, counting, daily, limits, partitions, rollups
+from core.metering.corrections import gate
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, connect, event_type
@@ -46,7 +47,8 @@ CLAIM = """WITH claimed AS (
     RETURNING batch_id, received_at)
   SELECT b.id, b.received_at, b.payload FROM claimed
   JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
-FENCE = "SELECT dedup_seed FROM usage_state WHERE epoch = %s FOR SHARE"
+FENCE = f"""WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({gate.LOCK}))
+  SELECT s.dedup_seed FROM gate, usage_state s WHERE s.epoch = %s FOR SHARE OF s"""  # noqa: S608 - a constant
 METERS = f"""SELECT {METER_COLUMNS}, m.counted_at, n.number AS event_number
   FROM metrics m JOIN usage_event_names n ON n.name = m.event_name"""  # noqa: S608 - constants only
 POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)

@@ -6,7 +6,7 @@ counted; what comes late for such a day is added to its hour and to its day in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,9 +32,14 @@ HOURS_OF_DAY = """SELECT h.* FROM metrics m CROSS JOIN organizations o CROSS JOI
     WHERE organization_number = o.number AND metric_number = m.number AND hour >= %(day)s AND hour < %(next)s OFFSET 0) AS h
   WHERE m.aggregation = ANY(%(aggregations)s)"""
 """One index range a metric and organization: the table is not ordered by time."""
+HOURS_OF_DAYS = """SELECT h.* FROM metrics m JOIN usage_rollups h ON h.metric_number = m.number
+  WHERE m.number = ANY(%(metrics)s) AND m.aggregation = ANY(%(aggregations)s) AND h.organization_number = %(organization)s
+    AND h.hour >= %(first)s AND h.hour < %(end)s AND date_trunc('day', h.hour, 'UTC') = ANY(%(days)s)"""
 LATE_SUMS = """SELECT organization_number, metric_number, hour, '' AS group_key, events, quantity, first_at, last_at,
   CAST(NULL AS numeric) AS moment FROM flush_sums WHERE hour < %(through)s"""
 LATE_TALLIES = "SELECT * FROM flush_tallies WHERE aggregation = %(aggregation)s AND hour < %(through)s"
+FORGET = """DELETE FROM usage_daily
+  WHERE organization_number = %(organization)s AND metric_number = ANY(%(metrics)s) AND day = ANY(%(days)s)"""
 THROUGH = "SELECT daily_through FROM usage_state"
 FUNCTIONS = {Aggregation.MAX: "max", Aggregation.MIN: "min", Aggregation.LATEST: ""}
 
@@ -80,10 +85,29 @@ def add_late(connection: Connection[Any], aggregations: Iterable[Aggregation], s
         connection.execute(statement, {**given, "aggregation": aggregation.value})
 
 
+def rebuild(connection: Connection[Any], organization: int, metrics: Sequence[int], days: Collection[datetime]) -> None:
+    """Add up anew those of the days that are complete, for an organization's metrics. Nothing may be counted meanwhile."""
+    since = through(connection)
+    complete = sorted(day for day in days if day < since)
+    if not complete:
+        return
+    asked = {"organization": organization, "metrics": list(metrics), "days": complete}
+    gone = (
+        "DELETE FROM usage_daily WHERE organization_number = %(organization)s AND metric_number = ANY(%(metrics)s) AND day = ANY(%(days)s)"
+    )
+    connection.execute(gone, asked)
+    for function in ("sum", "max", "min", ""):
+        rows = INSERT.format(rows=_rows(function, HOURS_OF_DAYS))
+        connection.execute(rows, {**asked, "first": complete[0], "end": complete[-1] + DAY, "aggregations": _folded_by(function)})
+
+
 def _insert_day(connection: Connection[Any], day: datetime, function: str) -> None:
-    aggregations = [one.value for one in Aggregation if FUNCTIONS.get(one, "sum") == function]
     rows = _rows(function, HOURS_OF_DAY)
-    connection.execute(INSERT.format(rows=rows), {"day": day, "next": day + DAY, "aggregations": aggregations})
+    connection.execute(INSERT.format(rows=rows), {"day": day, "next": day + DAY, "aggregations": _folded_by(function)})
+
+
+def _folded_by(function: str) -> list[str]:
+    return [one.value for one in Aggregation if FUNCTIONS.get(one, "sum") == function]
 
 
 def _rows(function: str, source: str) -> str:

@@ -5,7 +5,7 @@ Compared are the events with the hourly sums and the values behind them, the hou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from core.metering import columns
-from core.metering.columns import quantity
+from core.metering.columns import Columns, quantity
+from core.metering.corrections import proof
 from core.metering.counting import HOUR_MICROS, Bucket, tally
 from core.metering.instants import instant, micros
 from core.metering.meters import Event, Meter, Usage, add, meter, properties
@@ -82,24 +83,32 @@ def differences(
 
 
 def lost(session: Session, *, start: datetime, end: datetime) -> list[Difference]:
-    """Events that the log of the requests received in [start, end) says were counted, and that are not stored so."""
+    """Events that the log of the requests received in [start, end) says were counted, and that are not stored so, corrections applied.
+
+    And events that are stored as they were although a correction says otherwise.
+    """
+    corrected = proof.corrected(session, start=start, end=end)
     found = []
     for batch_id, payload, duplicates, conflicts in session.execute(text(LOGGED), {"start": start, "end": end}).all():
-        batch = columns.unpack(bytes(payload))
-        again = {*duplicates, *conflicts}
-        kept = [row for row in range(len(batch)) if int(batch.positions[row]) not in again]
-        asked = {
-            "batch": batch_id,
-            "organizations": [int(batch.organizations[row]) for row in kept],
-            "events": [int(batch.events[row]) for row in kept],
-            "instants": [instant(int(batch.timestamps[row])) for row in kept],
-            "positions": [int(batch.positions[row]) for row in kept],
-            "quantities": [quantity(int(batch.wholes[row]), int(batch.fractions[row])) for row in kept],
-        }
+        asked = _expected(batch_id, columns.unpack(bytes(payload)), {*duplicates, *conflicts}, corrected)
         for row in session.execute(text(STORED), asked):
             stored = None if row.stored is None else (1, row.stored)
             found.append(Difference(row.organization, 0, row.at, "", stored, (1, row.quantity)))
-    return found
+    stale = proof.still_there(session, start=start, end=end)
+    return found + [Difference(organization, 0, at, "", (1, amount), None) for organization, at, amount in stale]
+
+
+def _expected(batch_id: int, batch: Columns, again: Collection[int], corrected: Mapping[proof.Place, Any]) -> dict[str, Any]:
+    """The events of a batch that were counted and were not voided, as they are by now: the arguments of STORED."""
+    rows = []
+    for row in range(len(batch)):
+        position = int(batch.positions[row])
+        sent = instant(int(batch.timestamps[row])), quantity(int(batch.wholes[row]), int(batch.fractions[row]))
+        says = corrected.get((batch_id, position), sent)
+        if position not in again and says is not None:
+            rows.append((int(batch.organizations[row]), int(batch.events[row]), *says, position))
+    names = ("organizations", "events", "instants", "quantities", "positions")
+    return {"batch": batch_id, **{name: [row[n] for row in rows] for n, name in enumerate(names)}}
 
 
 def _meters(session: Session) -> dict[int, list[Meter]]:

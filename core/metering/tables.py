@@ -1,4 +1,4 @@
-"""More tables of metering: state behind exact aggregations, daily sums, recounts, and what the aggregator remembers."""
+"""More tables of metering: state behind exact aggregations, daily sums, recounts, what the aggregator remembers, corrections."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
+    ForeignKey,
     Identity,
+    Index,
     Integer,
     LargeBinary,
     Numeric,
     SmallInteger,
+    String,
     Table,
     Text,
+    Uuid,
     false,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.db import Base
 from core.metering.models import INSTANT
@@ -128,4 +133,81 @@ usage_state = Table(
     Column("daily_through", INSTANT, nullable=False),
     CheckConstraint("one = 1", name="single_row"),
     comment="The aggregator's own settings and marks",
+)
+
+usage_corrections = Table(
+    "usage_corrections",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("at", INSTANT, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("actor_label", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("backfill_id", Uuid),
+    Column("organization_number", Integer, nullable=False),
+    Column("event_number", Integer, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    Column("idempotency_key", Text(collation="C"), nullable=False),
+    Column("received_at", INSTANT, nullable=False),
+    Column("subscription_id", Uuid),
+    Column("unit", Text),
+    Column("old_timestamp", INSTANT, nullable=False),
+    Column("old_quantity", Numeric, nullable=False),
+    Column("old_properties", LargeBinary, nullable=False),
+    Column("new_timestamp", INSTANT),
+    Column("new_quantity", Numeric),
+    Column("new_properties", LargeBinary),
+    CheckConstraint("kind IN ('void', 'amend', 'revert')", name="kind_known"),
+    CheckConstraint("old_quantity >= 0 AND old_quantity < 'Infinity'", name="old_quantity_finite"),
+    CheckConstraint("new_quantity >= 0 AND new_quantity < 'Infinity'", name="new_quantity_finite"),
+    CheckConstraint("(kind = 'amend') = (new_timestamp IS NOT NULL)", name="amend_whole"),
+    Index("ix_usage_corrections_key", "organization_number", "idempotency_key"),
+    Index("ix_usage_corrections_event", "batch_id", "position"),
+    comment="Each stored event that was voided, amended or reverted: what it was, what it became, who, when and why; append-only",
+)
+
+usage_backfills = Table(
+    "usage_backfills",
+    Base.metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False, index=True),
+    Column("status", String(10), nullable=False),
+    Column("file_name", String(255), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("staged_at", INSTANT, nullable=False),
+    Column("staged_by", Text, nullable=False),
+    Column("staged_by_label", Text, nullable=False),
+    Column("applied_at", INSTANT),
+    Column("applied_by_label", Text),
+    Column("reverted_at", INSTANT),
+    Column("reverted_by_label", Text),
+    Column("batch_ids", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    Column("segment_ids", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    CheckConstraint("status IN ('staged', 'applied', 'reverted', 'discarded')", name="status_known"),
+    comment="Files of past usage of one organization; their events count from the moment they are applied",
+)
+
+usage_backfill_rows = Table(
+    "usage_backfill_rows",
+    Base.metadata,
+    Column("backfill_id", ForeignKey("usage_backfills.id"), primary_key=True),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("timestamp", INSTANT),
+    Column("event_number", Integer),
+    Column("quantity", Numeric),
+    Column("idempotency_key", Text(collation="C")),
+    Column("properties", LargeBinary),
+    Column("subscription_id", Uuid),
+    Column("unit", Text),
+    Column("fault", String(50)),
+    Column("pointer", Text),
+    Column("detail", Text),
+    CheckConstraint("(fault IS NULL) = (quantity IS NOT NULL)", name="fault_or_event"),
+    comment="The lines of a staged file: an event that would count, or what is wrong with the line",
 )
