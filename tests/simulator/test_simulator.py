@@ -14,8 +14,8 @@ from tests.simulator.house import House, house
 from tests.simulator.kernel import Divergence
 from tests.simulator.runner import live_in
 
-KERNEL_SEEDS, CHUNK, KERNEL_STEPS = 300, 75, 24
-PRODUCT_SEEDS, PRODUCT_STEPS = 4, 14
+KERNEL_SEEDS, CHUNK, KERNEL_STEPS = 300, 75, 20
+PRODUCT_SEEDS, PRODUCT_STEPS = 3, 12
 
 
 @pytest.fixture(scope="module")
