@@ -48,6 +48,8 @@ def judge(
 
 def _judged(directory: Directory, own: Account | None, read: Alike, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:
     outer = {value.name.decode(): value for value in read.values if not value.of_properties}
+    if any(not value.quoted and name != "quantity" for name, value in outer.items()):
+        raise Unusual  # a null of the first event may be anything in the others
     names, named = _named(read, outer, wire.NAME_FIELDS)
     types = directory.event_types(set(names))
     kinds = [known(types.get(name)) for name in names]

@@ -126,9 +126,11 @@ def unpack(payload: bytes) -> Columns:
 
 
 def _check(columns: Columns) -> None:
-    lengths = {len(getattr(columns, name)) for name in NUMBERS} | {len(columns.texts.key_places), len(columns.texts.key_sizes)}
-    if lengths != {len(columns)}:
-        raise Corrupt(f"columns of different lengths: {sorted(lengths)}")
+    events = len(columns.texts.sizes)
+    numbers = (columns.organizations, columns.events, columns.timestamps, columns.defaulted, columns.wholes, columns.fractions)
+    texts = (columns.positions, columns.texts.key_places, columns.texts.key_sizes)
+    if any(len(column) != events for column in (*numbers, *texts)):
+        raise Corrupt(f"columns of other lengths than {events}")
     if int(columns.texts.sizes.sum()) != len(columns.texts.data):
         raise Corrupt("texts of another length than was written")
 

@@ -166,6 +166,14 @@ def test_a_usual_event_is_read_fast() -> None:
     assert all(plain.read(dump(event)) is not None for event in usual_events())
 
 
+@pytest.mark.parametrize("field", ["properties", "event_name", "unit", "timestamp", "quantity", "organization_id", "subscription_id"])
+def test_a_null_of_the_first_event_excuses_no_other(field: str) -> None:
+    events = [{"metric_name": "calls", "idempotency_key": "a", field: None}, {"metric_name": "calls", "idempotency_key": "b", field: True}]
+    slow, fast = both(dump(events))
+    assert fast is None
+    assert [one.index for one in slow[2]] == [1]
+
+
 def usual_events(**changed: Any) -> list[dict[str, Any]]:
     """Fifty events as a client library writes them."""
     return [
