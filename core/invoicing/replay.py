@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from core.audit import AuditEvent
 from core.catalog.models import PricingRule
 from core.db import among
 from core.errors import Conflict, NotFound
@@ -149,6 +150,7 @@ def _key(line: Mapping[Any, Any]) -> tuple[Any, ...]:
 def _billed_before(session: Session, invoice: Mapping[Any, Any], lines: Sequence[Mapping[Any, Any]]) -> dict[tuple[Any, ...], int]:
     """Minor units that invoices issued earlier, and not void by then, had billed under the keys of the lines."""
     line = InvoiceLine
+    issued = _recorded("invoice.finalized", str(invoice["id"])).scalar_subquery()
     rows: Any = session.execute(
         select(line.subscription_id, line.pricing_rule_id, line.cycle_start, func.sum(line.amount_minor))
         .join(Invoice, Invoice.id == line.invoice_id)
@@ -156,13 +158,20 @@ def _billed_before(session: Session, invoice: Mapping[Any, Any], lines: Sequence
             among(line.subscription_id, {entry["subscription_id"] for entry in lines if entry["subscription_id"]}),
             line.pricing_rule_id.is_not(None),
             line.invoice_id != invoice["id"],
-            Invoice.finalized_at <= invoice["finalized_at"],
             (Invoice.year < invoice["year"]) | ((Invoice.year == invoice["year"]) & (Invoice.sequence < invoice["sequence"])),
-            Invoice.voided_at.is_(None) | (Invoice.voided_at > invoice["finalized_at"]),
+            Invoice.voided_at.is_(None)
+            | ~_recorded("invoice.voided", cast(Invoice.id, Text)).where(AuditEvent.recorded_at < issued).exists(),
         )
         .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
     )
     return {(subscription, rule, start): int(minor) for subscription, rule, start, minor in rows}
+
+
+def _recorded(kind: str, invoice_id: Any) -> Any:
+    """When it was recorded, in real time: a test clock may stand still in between."""
+    return select(AuditEvent.recorded_at).where(
+        AuditEvent.kind == kind, AuditEvent.subject_type == "invoices", AuditEvent.subject_id == invoice_id
+    )
 
 
 def _price_list(session: Session, lines: Sequence[Mapping[Any, Any]]) -> dict[uuid.UUID, Any]:

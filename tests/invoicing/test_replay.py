@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
 from core.errors import Conflict, NotFound
-from core.invoicing import draft, manual
+from core.invoicing import draft, manual, void
 from core.invoicing.models import Invoice
 from core.invoicing.replay import find, replay
 from core.subscriptions import plan_change
@@ -82,6 +82,13 @@ def test_every_figure_that_was_changed_is_shown(session: Session, invoices: list
     found = replay(session, changed.organization_id, changed.id)
     assert not found.is_identical
     assert any(difference.where.endswith(where) for difference in found.differences), found.differences
+
+
+def test_what_was_billed_before_is_known_also_when_it_was_taken_back_the_same_instant(session: Session, invoices: list[Invoice]) -> None:
+    first, second = invoices[0], invoices[1]
+    void.void_invoice(session, first.id, at=CHANGE, actor=SYSTEM)
+    assert replay(session, second.organization_id, second.id).is_identical
+    assert replay(session, first.organization_id, first.id).is_identical
 
 
 def test_a_stranger_an_unknown_number_and_a_draft_are_refused(session: Session, invoices: list[Invoice]) -> None:
