@@ -24,7 +24,7 @@ from core.pricing.models import Model
 from core.pricing.modifiers import Modified, Rounding, round_quantity
 from core.pricing.proration import share
 from core.pricing.terms import Rule
-from core.pricing.usage import Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
+from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 _ZERO = Decimal(0)
 PLACES = 12
@@ -75,7 +75,7 @@ def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Re
         case Capacity():
             windows = {code: window._replace(metric_id=uuid.UUID(found)) for code, found in model.metrics.items()}
             used = tuple(windows.values())
-            return Reading(used, lambda m: Grouped({(code,): max(quantity(m, one), _ZERO) for code, one in windows.items()}))
+            return Reading(used, lambda m: ByMetric({code: max(quantity(m, one), _ZERO) for code, one in windows.items()}))
         case Sum():
             readings = [_reading(part.price, _metric_of(part, metric_id), rule, asked) for part in model.parts]
             windows_of_all = tuple(one for found in readings for one in found.windows)

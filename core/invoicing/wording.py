@@ -55,7 +55,8 @@ def tier_rows(detail: Mapping[str, Any], locale: str) -> tuple[TierRow, ...]:
     if len(parts) != 1 or found is None:
         return ()
     steps = parts[0]["steps"]
-    if not isinstance(bare(found), (*TIERED, *SEVERAL)) and len(steps) < 2:
+    converted = isinstance(found, Modified) and (found.bucket is not None or found.conversion is not None)
+    if not converted and not isinstance(bare(found), (*TIERED, *SEVERAL)) and len(steps) < 2:
         return ()
     return tuple(_tier_row(step, locale) for step in steps)
 

@@ -20,13 +20,14 @@ from core.pricing.compound import (
     capacity,
     graduated_prorated,
     percentage,
+    prorated_units,
 )
 from core.pricing.models import Model
 from core.pricing.modifiers import Modified, after_free_units, round_quantity
 from core.pricing.modifiers import Rounding as Direction
 from core.pricing.price import Explanation, Step, explain, price
 from core.pricing.rules import PriceModel
-from core.pricing.usage import Carried, Changes, Events, Grouped, Several, Usage, total
+from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, Several, Usage, total
 
 _ZERO = Decimal(0)
 _COMPOUND = (Modified, Dynamic, Percentage, GraduatedProrated, Capacity, Matrix, TimeOfUse, Sum)
@@ -65,7 +66,7 @@ def explain_charge(model: Model, usage: Usage) -> Charged | Explanation:
             return _percentage(model, usage)
         case GraduatedProrated(), Changes():
             return _prorated(model, usage)
-        case Capacity(), Grouped():
+        case Capacity(), ByMetric():
             return _capacity(model, usage)
         case Matrix(), Grouped():
             prices = [(" · ".join(value or "none" for value in key), model.price_of(key), key) for key in sorted(usage.quantities)]
@@ -92,7 +93,7 @@ def nothing(model: Model) -> Usage:
         case GraduatedProrated():
             return Changes(())
         case Capacity():
-            return Grouped({(code,): _ZERO for code in model.metrics})
+            return ByMetric(dict.fromkeys(model.metrics, _ZERO))
         case Matrix() | TimeOfUse():
             return Grouped({})
         case Dynamic() if model.amount_property is not None:
@@ -132,18 +133,21 @@ def _percentage(model: Percentage, usage: Events) -> Charged:
 
 
 def _prorated(model: GraduatedProrated, usage: Changes) -> Charged:
+    steps, lower = [], _ZERO
+    for i, (tier, held) in enumerate(zip(model.tiers, prorated_units(model.tiers, usage.changes), strict=False)):
+        amount = held * Fraction(tier.unit_price) + Fraction(tier.flat_fee)
+        steps.append(Step(f"tier {i + 1}", lower, tier.up_to, _shown(held), tier.unit_price, tier.flat_fee, _shown(amount)))
+        lower = tier.up_to or lower
     amount = graduated_prorated(model.tiers, usage.changes)
-    units = sum((change.prorated_units for change in usage.changes), _ZERO)
-    shown = round_quantity(amount, Direction.HALF_UP, PLACES)
-    step = Step("Prorated units", _ZERO, None, units, _ZERO, _ZERO, shown)
-    return Charged(total(usage), amount, (step,), "full units choose the tier, prorated units are priced")
+    if not amount and (below := sum((step.amount for step in steps), _ZERO)):
+        steps.append(_lump("Never below 0", -below))
+    return Charged(total(usage), amount, tuple(steps), "full units choose the tier, prorated units are priced")
 
 
-def _capacity(model: Capacity, usage: Grouped) -> Charged:
-    quantities = {key[0]: quantity for key, quantity in usage.quantities.items()}
-    amount = capacity(model.tiers, quantities)
-    used = ", ".join(f"{name} {plain(quantity)}" for name, quantity in quantities.items())
-    return _charged(next(iter(quantities.values()), _ZERO), [_lump("The smallest size that holds it all", amount)], f"sized by {used}")
+def _capacity(model: Capacity, usage: ByMetric) -> Charged:
+    amount = capacity(model.tiers, usage.quantities)
+    used = ", ".join(f"{name} {plain(quantity)}" for name, quantity in usage.quantities.items())
+    return _charged(total(usage), [_lump("The smallest size that holds it all", amount)], f"sized by {used}")
 
 
 def _grouped(usage: Grouped, prices: Iterable[tuple[str, PriceModel | None, tuple[str, ...]]], formula: str) -> Charged:

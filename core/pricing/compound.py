@@ -85,27 +85,36 @@ def graduated_prorated(tiers: Sequence[Tier], changes: Sequence[ProratedChange])
 
     Flat fees are owed for every tier the running quantity has reached. Never below 0.
     """
-    running, amount, reached = _ZERO, Fraction(0), 0
+    units = prorated_units(tiers, changes)
+    amount = sum(
+        (Fraction(tier.unit_price) * held + Fraction(tier.flat_fee) for tier, held in zip(tiers, units, strict=False)), Fraction(0)
+    )
+    return max(amount, Fraction(0))
+
+
+def prorated_units(tiers: Sequence[Tier], changes: Sequence[ProratedChange]) -> list[Fraction]:
+    """The prorated units in each tier that the running quantity has reached."""
+    units = [Fraction(0)] * len(tiers)
+    running, reached = _ZERO, 0
     for change in changes:
         low, high = sorted((running, running + change.units))
         running += change.units
         reached = max(reached, tier_index(tiers, max(high, _ZERO)))
         if change.units:
             weight = Fraction(change.prorated_units) / Fraction(abs(change.units))
-            amount += weight * _between(tiers, low, high)
-    return max(amount + sum(Fraction(tier.flat_fee) for tier in tiers[: reached + 1]), Fraction(0))
+            units = [before + weight * part for before, part in zip(units, _between(tiers, low, high), strict=True)]
+    return units[: reached + 1]
 
 
-def _between(tiers: Sequence[Tier], low: Decimal, high: Decimal) -> Fraction:
-    """Price of the units from `low` to `high`, flat fees apart; units below 0 are in the first tier."""
-    amount, lower = Fraction(0), None
+def _between(tiers: Sequence[Tier], low: Decimal, high: Decimal) -> list[Fraction]:
+    """The units from `low` to `high` by tier; units below 0 are in the first one."""
+    found, lower = [], None
     for tier in tiers:
         start = low if lower is None else max(low, lower)
         end = high if tier.up_to is None else min(high, tier.up_to)
-        if end > start:
-            amount += Fraction(end - start) * Fraction(tier.unit_price)
+        found.append(Fraction(max(end - start, _ZERO)))
         lower = tier.up_to
-    return amount
+    return found
 
 
 @dataclass(frozen=True, slots=True)

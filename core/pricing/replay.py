@@ -19,7 +19,7 @@ from core.pricing.proration import Proration, share
 from core.pricing.spend import SpendPart, spend_part
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term, Timing
 from core.pricing.timeline import Owed, Part, owed
-from core.pricing.usage import Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
+from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 EVENTS_MAX = 5_000
 """Amounts of single events that are kept with a line; of a line with more, only the sums are."""
@@ -114,6 +114,8 @@ def _written(usage: Usage) -> dict[str, object] | str:
             return plain(usage)
         case Grouped():
             return {"grouped": [[list(key), plain(quantity)] for key, quantity in usage.quantities.items()]}
+        case ByMetric():
+            return {"metrics": [[code, plain(quantity)] for code, quantity in usage.quantities.items()]}
         case Events():
             kept = len(usage.amounts) <= EVENTS_MAX
             return {"events": [plain(amount) for amount in usage.amounts]} if kept else {"too_many_events": str(len(usage.amounts))}
@@ -131,6 +133,8 @@ def _read(data: Any) -> Usage:
             return Decimal(data)
         case {"grouped": pairs}:
             return Grouped({tuple(key): Decimal(quantity) for key, quantity in pairs})
+        case {"metrics": pairs}:
+            return ByMetric({code: Decimal(quantity) for code, quantity in pairs})
         case {"events": amounts}:
             return Events(tuple(map(Decimal, amounts)))
         case {"changes": pairs}:

@@ -10,9 +10,16 @@ _ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Quantities by name: the values of dimensions, the hours of a tariff, the codes of metrics, the beginnings of buckets."""
+    """Quantities by name: the values of dimensions, the hours of a tariff, the beginnings of buckets."""
 
     quantities: Mapping[tuple[str, ...], Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class ByMetric:
+    """Quantities of several metrics by code; the first is the one that the line shows."""
+
+    quantities: Mapping[str, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Several:
     parts: tuple["Usage", ...]
 
 
-Usage = Decimal | Grouped | Events | Changes | Carried | Several
+Usage = Decimal | Grouped | ByMetric | Events | Changes | Carried | Several
 
 
 def merged(usages: Iterable[Usage], nothing: Usage = _ZERO) -> Usage:
@@ -67,6 +74,8 @@ def total(usage: Usage) -> Decimal:
             return usage
         case Grouped():
             return sum(usage.quantities.values(), _ZERO)
+        case ByMetric():
+            return next(iter(usage.quantities.values()), _ZERO)
         case Events():
             return sum(usage.amounts, _ZERO)
         case Changes():
@@ -84,6 +93,8 @@ def _merged(one: Usage, other: Usage) -> Usage:
         case Grouped(), Grouped():
             added = {key: one.quantities.get(key, _ZERO) + value for key, value in other.quantities.items()}
             return Grouped({**one.quantities, **added})
+        case ByMetric(), ByMetric():
+            return ByMetric({code: quantity + other.quantities.get(code, _ZERO) for code, quantity in one.quantities.items()})
         case Events(), Events():
             return Events(one.amounts + other.amounts)
         case Changes(), Changes():

@@ -21,8 +21,9 @@ from core.invoicing import draft, preview, whatif
 from core.invoicing.models import Invoice, InvoiceLine
 from core.metering.models import Metric
 from core.money import round_half_up, to_decimal
+from core.pricing import replay
 from core.pricing.models import name_of, parse
-from core.pricing.usage import Changes, Events, Grouped, Several, Usage
+from core.pricing.usage import ByMetric, Changes, Events, Grouped, Several, Usage
 from core.subscriptions.models import Subscription
 from tests.api.conftest import Api, organization_body, plan_body
 from tests.conftest import Clock
@@ -94,12 +95,12 @@ def golden(case: Told) -> Priced:
         metric["group_by"] = ["group"]
     if isinstance(case.usage, Changes):
         metric |= {"property": "seats", "recurring": True}
-    if price["model"] == "capacity" and isinstance(case.usage, Grouped):
+    if price["model"] == "capacity" and isinstance(case.usage, ByMetric):
         del price["metrics"]
         price["capacity_tiers"] = [
             {**tier, "limits": {f"{case.id}.{name}": limit for name, limit in tier["limits"].items()}} for tier in price["capacity_tiers"]
         ]
-        events = {f"{case.id}.{name}": [(at(5), quantity, {})] for (name,), quantity in case.usage.quantities.items()}
+        events = {f"{case.id}.{name}": [(at(5), quantity, {})] for name, quantity in case.usage.quantities.items()}
         events |= {name: [] for name in price["capacity_tiers"][0]["limits"] if name not in events}
     if isinstance(case.usage, Several):
         events = {f"{case.id}.{n}": list(happened(part)) for n, part in enumerate(case.usage.parts)}
@@ -174,6 +175,10 @@ def test_every_price_bills_what_it_says(api: Api, session: Session, clock: Clock
     for line in lines:
         [part] = line.detail["parts"]
         assert abs(sum(D(step["amount"]) for step in part["steps"]) - D(line.detail["exact"])) < D("1e-9"), line.code
+
+        again = replay.again(line.detail, "EUR")
+        assert again is not None
+        assert again.minor == line.amount_minor, line.code
 
     plan = catalog.newest_version(session, "every-price")
     compared = whatif.compare(session, shop.organization.id, shop.subscription.id, versions=[plan], as_of=END)

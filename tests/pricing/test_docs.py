@@ -8,7 +8,7 @@ from pathlib import Path
 from core.money import round_half_up, to_decimal
 from core.pricing.charge import charge
 from core.pricing.models import MODIFIER_KEYS, NAMES, name_of, parse
-from core.pricing.usage import Changes, Events, Grouped, ProratedChange, Several, Usage
+from core.pricing.usage import ByMetric, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 TEXT = (Path(__file__).parents[2] / "docs" / "pricing-models.md").read_text()
 BLOCKS = [parse(json.loads(block)) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
@@ -28,7 +28,7 @@ WORKED: list[tuple[str, Usage, str]] = [
     ("matrix", Grouped(PLACES), "16.00"),
     ("time_of_use", Grouped({("peak",): D(10), ("night",): D(6), ("other hours",): D(5)}), "4.60"),
     ("graduated_prorated", Changes((ProratedChange(D(4), D("2.8")), ProratedChange(D(1), D("0.5")))), "133.00"),
-    ("capacity", Grouped({("projects",): D(100), ("storage_gb",): D(1001)}), "20.00"),
+    ("capacity", ByMetric({"projects": D(100), "storage_gb": D(1001)}), "20.00"),
     ("sum", Several((D(1000), D(30720))), "18.50"),
     ("per_unit", D(4001), "27.00"),
 ]

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from core.pricing.usage import Changes, Events, Grouped, ProratedChange, Several, Usage
+from core.pricing.usage import ByMetric, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "cases" / "charge_models.json").read_text())
 MODEL_KEYS = {
@@ -74,7 +74,7 @@ def usage(given: Mapping[str, Any]) -> Usage:
     if given["model"] == "graduated_prorated":
         return Changes(tuple(ProratedChange(Decimal(e["units"]), Decimal(e["prorated_units"])) for e in given["events"]))
     if given["model"] == "capacity":
-        return Grouped({(name,): Decimal(value) for name, value in given["quantities"].items()})
+        return ByMetric({name: Decimal(value) for name, value in given["quantities"].items()})
     if "groups" in given:
         return Grouped({(key,): Decimal(value) for key, value in given["groups"].items()})
     if "bucket_quantities" in given:
