@@ -124,7 +124,7 @@ def account(account_id: UUID) -> Response:
         subscriptions=rows,
         running=next((row for row in rows if row.status != SubscriptionStatus.CANCELED), None),
         sums=sums,
-        credits=account_credits.balance(session, account_id),
+        credits=account_credits.balance(session, account_id, at=now),
         so_far=so_far,
         forecast=forecast,
         fault=fault,

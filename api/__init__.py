@@ -7,6 +7,7 @@ front of Flask; the other modules are one resource each.
 from flask import Blueprint
 
 from api import (
+    account_credits,
     api_keys,
     entitlements,
     execution,
@@ -41,6 +42,7 @@ RESOURCES = (
     invoices,
     invoice_replay,
     payments,
+    account_credits,
     usage_reads,
     usage_summary,
     entitlements,

@@ -56,7 +56,7 @@ def overview() -> Response:
         spend=spend,
         subscription=subscription,
         problems=_problems(subscription, methods),
-        credits=account_credits.balance(db.session(), g.organization.id),
+        credits=account_credits.balance(db.session(), g.organization.id, at=clock.now(g.organization)),
         method=next((method for method in methods.values() if method.is_default and method.removed_at is None), None),
         ended=subscription.status == SubscriptionStatus.CANCELED,
         expected_total=_with_tax(spend),

@@ -1,4 +1,4 @@
-"""Account credits: an invoice with a negative total becomes one, later invoices use it up, oldest first."""
+"""Account credits: a negative invoice becomes one, later invoices use them up, in order of priority, expiry and age."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, true, update
 from sqlalchemy.orm import Session
 
 from core.db import among, copy_rows, new_id
+from core.invoicing import grants
 from core.invoicing.credit_models import AccountCredit, CreditApplication
 
 
@@ -45,18 +46,23 @@ def grant(session: Session, claims: Sequence[Claim], *, at: datetime) -> None:
     )
 
 
-def apply(session: Session, claims: Sequence[Claim]) -> dict[uuid.UUID, int]:
-    """Use the accounts' credits, oldest first, for the invoices in order; returns what each invoice got, in minor units (0 left out).
+def apply(session: Session, claims: Sequence[Claim], *, at: datetime) -> dict[uuid.UUID, int]:
+    """Use the accounts' credits for the invoices in order; returns what each invoice got, in minor units (0 left out).
 
-    The credits stay locked until the transaction ends: two invoices cannot use the same one.
+    The credits stay locked until the transaction ends: two invoices cannot use the same one. Those that have expired are taken back.
     """
     owing = [claim for claim in claims if claim.total_minor > 0]
-    available = session.execute(
+    found = session.execute(
         select(AccountCredit.id, AccountCredit.organization_id, AccountCredit.currency, AccountCredit.remaining_minor)
+        .add_columns(AccountCredit.expires_at)
         .where(among(AccountCredit.organization_id, {claim.organization_id for claim in owing}), AccountCredit.remaining_minor > 0)
-        .order_by(AccountCredit.created_at, AccountCredit.id)
+        .order_by(AccountCredit.priority, AccountCredit.expires_at.asc().nulls_last(), AccountCredit.created_at, AccountCredit.id)
         .with_for_update()
     ).all()
+    expired = {credit.id for credit in found if credit.expires_at is not None and credit.expires_at <= at}
+    if expired:
+        grants.expire(session, session.scalars(select(AccountCredit).where(among(AccountCredit.id, expired))).all(), at=at)
+    available = [credit for credit in found if credit.id not in expired]
     left = {credit.id: credit.remaining_minor for credit in available}
     used: list[dict[str, object]] = []
     applied: dict[uuid.UUID, int] = {}
@@ -78,21 +84,25 @@ def apply(session: Session, claims: Sequence[Claim]) -> dict[uuid.UUID, int]:
 
 
 def give_back(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> None:
-    """An invoice is void: the credits it used are worth what they were. The applications stay as history."""
+    """An invoice is void: the credits it used are worth what they were, and no longer expire. The applications stay as history."""
     rows = session.execute(
         select(AccountCredit.id, AccountCredit.remaining_minor, CreditApplication.amount_minor)
         .join(CreditApplication, CreditApplication.account_credit_id == AccountCredit.id)
         .where(CreditApplication.organization_id == organization_id, CreditApplication.invoice_id == invoice_id)
         .with_for_update(of=AccountCredit)
     )
-    _set_remaining(session, {row.id: row.remaining_minor + row.amount_minor for row in rows})
+    given_back = {row.id: row.remaining_minor + row.amount_minor for row in rows}
+    _set_remaining(session, given_back)
+    if given_back:
+        session.execute(update(AccountCredit).where(among(AccountCredit.id, given_back)).values(expires_at=None))
 
 
-def balance(session: Session, organization_id: uuid.UUID) -> dict[str, int]:
-    """Credit left on the account, minor units by currency."""
+def balance(session: Session, organization_id: uuid.UUID, *, at: datetime | None = None) -> dict[str, int]:
+    """Credit left on the account, minor units by currency; with `at`, without what has expired by then."""
+    lasting = true() if at is None else AccountCredit.expires_at.is_(None) | (AccountCredit.expires_at > at)
     rows = session.execute(
         select(AccountCredit.currency, AccountCredit.remaining_minor).where(
-            AccountCredit.organization_id == organization_id, AccountCredit.remaining_minor > 0
+            AccountCredit.organization_id == organization_id, AccountCredit.remaining_minor > 0, lasting
         )
     )
     totals: dict[str, int] = {}

@@ -122,7 +122,7 @@ def _freeze(session: Session, invoice_ids: Sequence[uuid.UUID], at: datetime, se
         row.id: row for row in session.scalars(select(Organization).where(among(Organization.id, {i["organization_id"] for i in invoices})))
     }
     claims = [account_credits.Claim(i["id"], i["organization_id"], i["currency"], i["total_minor"]) for i in invoices]
-    used = account_credits.apply(session, claims)
+    used = account_credits.apply(session, claims, at=at)
     seller = frozen.seller(settings.seller)
     finals = []
     for invoice in invoices:

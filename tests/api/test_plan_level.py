@@ -95,6 +95,20 @@ def test_an_agreement_has_its_own_prices_phases_and_term(api: Api, clock: Clock,
     assert api.made(path, {})["ends_at"] == "2027-06-01T00:00:00Z"
 
 
+def test_credit_is_granted_listed_and_used(api: Api, customer: str) -> None:
+    body = {"organization_id": customer, "amount": "25.00", "name": "Goodwill", "expires_at": "2026-12-01T00:00:00Z"}
+    assert api.post("/billing/credits", {**body, "amount": "0.001"}).get_json()["errors"][0]["pointer"] == "/amount"
+    assert api.post("/billing/credits", {**body, "expires_at": "2026-01-01T00:00:00Z"}).get_json()["errors"][0]["pointer"] == "/expires_at"
+    granted = api.made("/billing/credits", body)
+    assert (granted["amount"], granted["remaining"], granted["priority"]) == ("25.00", "25.00", 50)
+    api.made("/billing/plans", plan_body("team"))
+    started = api.made("/billing/subscriptions", {"organization_id": customer, "plan": "team"})
+    drafted = api.made("/billing/invoices", {"subscription_id": started["id"]})
+    final = api.made(f"/billing/invoices/{drafted['id']}/finalization", None)
+    assert (final["total"], final["amount_due"]) == ("100.00", "75.00")
+    assert [row["remaining"] for row in api.get("/billing/credits", organization_id=customer).get_json()["data"]] == ["0.00"]
+
+
 @pytest.mark.parametrize(
     ("price", "pointer"),
     [

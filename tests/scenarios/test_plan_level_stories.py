@@ -11,6 +11,7 @@ from core.catalog import publish
 from core.catalog.models import PlanVersion
 from core.catalog.negotiated import negotiate
 from core.errors import Conflict
+from core.invoicing import account_credits, grants
 from core.periods import Interval
 from core.subscriptions import items, plan_change
 from core.subscriptions.agreement import Contract, Phase
@@ -252,4 +253,21 @@ def test_an_enterprise_contract_ramps_up_and_guarantees_a_minimum(session: Sessi
     assert told == [{"base": 40000, "calls": 10000}, {"base": 40000, "calls": 10000, "minimum": 60685}]
     with pytest.raises(Conflict, match="The contract binds until 2028-01-01"):
         story.cancel("now")
+    story.ends_well()
+
+
+def test_granted_credit_is_used_by_priority_and_taken_back_when_it_expires(session: Session) -> None:
+    story = Story(session)
+    story.until(story.local(6, 1))
+    give: dict[str, Any] = {"session": session, "organization": story.organization, "at": story.now, "actor": SYSTEM}
+    welcome = grants.grant(**give, amount_minor=6_000, name="Welcome", expires_at=story.local(7, 1))
+    sorry = grants.grant(**give, amount_minor=5_000, name="Sorry", priority=10, expires_at=story.local(12, 1))
+    story.subscribe(plan(session, story, base_price="100"))
+    assert story.until(story.local(6, 2)) == [("2026-06-01", "paid", {"base": 10000})]  # 50.00 of the one, 50.00 of the other
+    assert account_credits.balance(session, story.organization.id) == {"EUR": 1_000}
+    assert account_credits.balance(session, story.organization.id, at=story.local(7, 2)) == {}
+    assert story.until(story.local(7, 2)) == [("2026-07-01", "open", {"base": 10000})]
+    for credit in (welcome, sorry):
+        session.refresh(credit)
+    assert [(credit.amount_minor, credit.remaining_minor) for credit in (welcome, sorry)] == [(5_000, 0), (5_000, 0)]
     story.ends_well()
