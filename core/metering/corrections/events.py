@@ -97,18 +97,13 @@ def amend(
 
 def history(session: Session, organization_id: uuid.UUID, key: str) -> list[Correction]:
     """Every correction of the organization's events with this key, newest first."""
-    c = usage_corrections.c
-    mine = select(organizations.c.number).where(organizations.c.id == organization_id).scalar_subquery()
-    query = (
-        select(usage_corrections, usage_event_names.c.name)
-        .join(usage_event_names, usage_event_names.c.number == c.event_number)
-        .where(c.organization_number == mine, c.idempotency_key == key)
-    )
-    return [_correction(row) for row in session.execute(query.order_by(c.id.desc()).limit(HISTORY_MAX))]
+    return newest(session, organization_id, key=key, limit=HISTORY_MAX)
 
 
-def newest(session: Session, organization_id: uuid.UUID, *, before: int | None = None, limit: int = 50) -> list[Correction]:
-    """The organization's corrections, newest first, those of `before` and later left out."""
+def newest(
+    session: Session, organization_id: uuid.UUID, *, key: str | None = None, before: int | None = None, limit: int = 50
+) -> list[Correction]:
+    """The organization's corrections (those of one key), newest first, the one numbered `before` and later ones left out."""
     c = usage_corrections.c
     mine = select(organizations.c.number).where(organizations.c.id == organization_id).scalar_subquery()
     query = (
@@ -116,6 +111,7 @@ def newest(session: Session, organization_id: uuid.UUID, *, before: int | None =
         .join(usage_event_names, usage_event_names.c.number == c.event_number)
         .where(c.organization_number == mine)
     )
+    query = query if key is None else query.where(c.idempotency_key == key)
     query = query if before is None else query.where(c.id < before)
     return [_correction(row) for row in session.execute(query.order_by(c.id.desc()).limit(limit))]
 
