@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,8 +90,12 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
         with (folder / "children.log").open("wb") as out:
             commands = ([sys.executable, "-m", *words] for words in (web, ["workers.aggregator"]))
             children += [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) for command in commands]
-        until(lambda: _answers(port), "the web server answers", 300)
-        until(lambda: not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"), "the aggregator counts", 300)
+        until(lambda: _all_run(children) and _answers(port), "the web server answers", 300)
+        until(
+            lambda: _all_run(children) and not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"),
+            "the aggregator counts",
+            300,
+        )
         pids = {"web": children[0].pid, "aggregator": children[1].pid, "postgres": cluster.process.pid if cluster.process else 0}
         yield Stack(url, port, token, folder, pids)
     except Exception:
@@ -167,6 +171,13 @@ def _fill(url: str, organizations: int) -> str:
             (hash_token(token),),
         )
     return token
+
+
+def _all_run(children: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """True; raises RuntimeError when one of them has ended."""
+    if any(child.poll() is not None for child in children):
+        raise RuntimeError("a process of the product ended")
+    return True
 
 
 def _answers(port: int) -> bool:
