@@ -75,6 +75,11 @@ class Settings:
     usage_dedup_store: str = "memory"
     usage_rate_per_second: int = 50_000
     usage_unknown_events: str = "strict"
+    usage_archive_url: str = ""
+    usage_archive_after_days: int = 37
+    usage_events_days: int = 400
+    usage_log_days: int = 42
+    usage_rejections_days: int = 90
     api_rate_per_second: int = 200
     web_workers: int = 1
     web_threads: int = 16
@@ -85,6 +90,11 @@ class Settings:
     def production(self) -> bool:
         """True where real money moves: weak or missing secrets are refused."""
         return self.environment == "production"
+
+    @property
+    def archive_url(self) -> str:
+        """Where closed days of usage are archived; empty in production when nobody said."""
+        return self.usage_archive_url or ("" if self.production else (self.home.resolve() / "archive").as_uri())
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -123,11 +133,21 @@ class Settings:
                     "an address, or a name and <address>",
                 ),
                 ("USAGE_UNKNOWN_EVENTS", self.usage_unknown_events, "strict|lenient", "strict or lenient"),
+                ("USAGE_ARCHIVE_URL", self.usage_archive_url, r"((file:/|s3:|gs:|az:)//\S+|)", "a file:///, s3://, gs:// or az:// address"),
                 ("SELLER_COUNTRY", self.seller.country, "[A-Z]{2}", "two capital letters (ISO 3166-1)"),
             )
             if not re.fullmatch(pattern, value)
         ]
-        return problems + (self._check_production() if self.production else [])
+        return problems + self._check_retention() + (self._check_production() if self.production else [])
+
+    def _check_retention(self) -> list[str]:
+        """Nothing may go while it can still change, or be billed from."""
+        least = {
+            "USAGE_ARCHIVE_AFTER_DAYS": (self.usage_archive_after_days, self.usage_window_past_days + 2, "events may come that late"),
+            "USAGE_EVENTS_DAYS": (self.usage_events_days, self.usage_window_past_days + self.adjustment_days, "cycles change that long"),
+            "USAGE_LOG_DAYS": (self.usage_log_days, self.usage_window_past_days, "recounts compare with the log that long"),
+        }
+        return [f"{name} must be {days} or more: {why}" for name, (value, days, why) in least.items() if value < days]
 
     def _check_production(self) -> list[str]:
         newest = self.encryption_key.split(",")[0].strip()  # older ones may follow
@@ -220,6 +240,11 @@ VARIABLES = {
     "usage_dedup_store": ("USAGE_DEDUP_STORE", str),
     "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
     "usage_unknown_events": ("USAGE_UNKNOWN_EVENTS", str),
+    "usage_archive_url": ("USAGE_ARCHIVE_URL", str),
+    "usage_archive_after_days": ("USAGE_ARCHIVE_AFTER_DAYS", _at_least_one),
+    "usage_events_days": ("USAGE_EVENTS_DAYS", _at_least_one),
+    "usage_log_days": ("USAGE_LOG_DAYS", _at_least_one),
+    "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", _at_least_one),
     "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),

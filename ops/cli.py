@@ -30,7 +30,7 @@ class Command:
 
 COMMANDS = {
     "verify": Command("check every invariant of the books; exit 1 when one is broken", "ops.verify:main", "database"),
-    "usage": Command("`usage recount`: count days of usage anew and compare with the sums", "ops.usage:main", "database"),
+    "usage": Command("usage: recount, archive, restore-archive, purge, hold, release …", "ops.usage:main", "database"),
     "migrate": Command("bring the database to the newest schema", "ops.migrate:main", "database"),
     "check-settings": Command("read the settings and say what is wrong with them", "ops.cli:check_settings"),
     "create-operator": Command("make a user of the finance side", "ops.accounts:create_operator", "database"),

@@ -1,4 +1,4 @@
-"""`valueverse usage recount`: count stored usage anew and compare it with the sums that were billed from, and with the log."""
+"""`valueverse usage`: count stored usage anew and compare; archive, restore and purge it; legal holds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from core import clock
 from core.metering import recount, sampling
 from core.metering.recount import Difference
+from ops import retention
 from ops.context import unit_of_work
 
 SHOWN_MAX = 50
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
     days.add_argument("--day", type=_day, help="one UTC day, as 2026-11-21")
     days.add_argument("--days", type=int, default=1, help="that many days up to now (default %(default)s)")
     counting.set_defaults(run=_recount)
+    retention.add_commands(commands)
     chosen = parser.parse_args(argv)
     return int(chosen.run(chosen))
 
@@ -38,6 +40,10 @@ def _recount(chosen: argparse.Namespace) -> int:
     end = min(start + timedelta(days=1), now) if chosen.day else now
     with unit_of_work() as session:
         sampling.steady(session)
+        away = retention.purged(session, start, end)
+        if away:
+            print(f"the events of {', '.join(map(str, away))} were purged: `valueverse usage restore-archive --day {away[0]}` first")
+            return 1
         found: list[Difference] = recount.differences(session, start=start, end=end)
         found += recount.lost(session, start=start, end=end)
         made = sampling.keep(session, found, since=start, until=end, compared=0, at=now)

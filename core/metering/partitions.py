@@ -5,7 +5,8 @@ A day without a partition is no accident: its rows go to the default partition, 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -19,6 +20,10 @@ DAYS_BEHIND, DAYS_AHEAD = 1, 3
 RESULT_DAYS = 42
 LOCK_TIMEOUT = "1s"
 EXISTING = "SELECT relname FROM pg_class WHERE relname = ANY(%s)"
+ATTACHED = "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass"
+STRAY = "SELECT DISTINCT ({column} AT TIME ZONE 'UTC')::date FROM {default} WHERE {column} < {until} ORDER BY 1 LIMIT %s"
+REPAIRED_MAX = 50
+"""Days in one go."""
 
 
 def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> list[str]:
@@ -30,8 +35,7 @@ def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> 
     for table, column in PARTITIONED.items():
         for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
             day = today + timedelta(days=offset)
-            name = f"{table}_{day:%Y%m%d}"
-            if connection.execute(EXISTING, ([name],)).fetchone() is None and _make(connection, table, column, name, day):
+            if not _exists(connection, name := partition(table, day)) and _make(connection, table, column, name, day):
                 made.append(name)
     connection.execute("DELETE FROM usage_dedup_segments WHERE received_on < %s", (today - timedelta(days=dedup_days),))
     with connection.transaction():
@@ -41,6 +45,46 @@ def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> 
     connection.execute("DELETE FROM usage_dedup_keys WHERE received_on < %s", (today - timedelta(days=dedup_days),))
     connection.execute("DELETE FROM usage_batch_results WHERE counted_at < %s", (today - timedelta(days=RESULT_DAYS),))
     return made
+
+
+def partition(table: str, day: date) -> str:
+    """The name of a day's partition."""
+    return f"{table}_{day:%Y%m%d}"
+
+
+def make_day(connection: Connection[Any], table: str, day: date) -> bool:
+    """Make sure that the day has its partition; False when the table was too busy for it."""
+    name = partition(table, day)
+    return _exists(connection, name) or _make(connection, table, PARTITIONED[table], name, day)
+
+
+def days(connection: Connection[Any], table: str, *, before: date) -> list[date]:
+    """The days before that one which have a partition, or rows in the default one; oldest first."""
+    names = (row[0] for row in connection.execute(ATTACHED, (table,)).fetchall())
+    dated = (re.fullmatch(rf"{table}_(\d{{8}})", name) for name in names)
+    own = {datetime.strptime(found[1], "%Y%m%d").replace(tzinfo=UTC).date() for found in dated if found}
+    return sorted(day for day in own.union(stray(connection, table, before=before)) if day < before)
+
+
+def stray(connection: Connection[Any], table: str, *, before: date = date.max, limit: int = 10_000) -> list[date]:
+    """Days whose rows are in the default partition, oldest first."""
+    column, default = sql.Identifier(PARTITIONED[table]), sql.Identifier(f"{table}_default")
+    until = sql.Literal(f"{before}T00:00:00Z" if before < date.max else "infinity")
+    query = sql.SQL(STRAY).format(column=column, default=default, until=until)
+    return [row[0] for row in connection.execute(query, (limit,)).fetchall()]
+
+
+def repair(connection: Connection[Any], *, before: date) -> list[str]:
+    """Move rows of days before that one out of the default partitions, each day into one of its own; the partitions made.
+
+    Counting goes on meanwhile. A day whose table is busy, and what is over REPAIRED_MAX, is left for the next time.
+    """
+    found = [(table, day) for table in PARTITIONED for day in stray(connection, table, before=before, limit=REPAIRED_MAX)]
+    return [partition(table, day) for table, day in found if make_day(connection, table, day)]
+
+
+def _exists(connection: Connection[Any], name: str) -> bool:
+    return connection.execute(EXISTING, ([name],)).fetchone() is not None
 
 
 def _make(connection: Connection[Any], table: str, column: str, name: str, day: date) -> bool:
