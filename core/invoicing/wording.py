@@ -68,11 +68,12 @@ def tiers_title(detail: Mapping[str, Any]) -> str:
 
 def _tier_row(step: Mapping[str, Any], locale: str) -> TierRow:
     quantity, fee = Decimal(step["quantity"]), Decimal(step["flat_fee"])
+    is_lump = not quantity and fee and not _TIER.fullmatch(step["label"])
     return TierRow(
         label=_tier_label(step, locale),
         quantity=quantity,
-        unit_price=Decimal(step["unit_price"]) if quantity or not fee else None,
-        flat_fee=fee or None,
+        unit_price=None if is_lump else Decimal(step["unit_price"]),
+        flat_fee=None if is_lump else fee or None,
         amount=Decimal(step["amount"]),
     )
 
@@ -102,6 +103,14 @@ def unit_price(detail: Mapping[str, Any], currency: str, locale: str) -> str:
 def price_range(detail: Mapping[str, Any], currency: str, locale: str) -> str:
     """The price list of a usage line in a few words: "3 tiers, €4.80 to €3.20 per 1 M"."""
     found = model(detail)
+    bounds: list[tuple[str, Decimal | None]] = []
+    if isinstance(found, Modified):
+        bounds = [("at least", found.minimum_amount), ("at most", found.maximum_amount)]
+    held = (f"{word} {rendering.unit_price(bound, currency, locale=locale, scale=1)}" for word, bound in bounds if bound is not None)
+    return ", ".join(words for words in (_price_range(found, detail, currency, locale), *held) if words)
+
+
+def _price_range(found: Model | None, detail: Mapping[str, Any], currency: str, locale: str) -> str:
     match None if found is None else bare(found):
         case Graduated() | Volume() as tiered if len(tiered.tiers) > 1:
             return f"{len(tiered.tiers)} tiers, {_tier_range(tiered.tiers, currency, locale)}"
