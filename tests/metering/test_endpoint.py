@@ -238,7 +238,7 @@ def test_the_tail_shows_the_newest_events_and_what_became_of_them(metering: Mete
     with metering.app.app_context(), transaction() as session:
         seen = tail.newest(session, mine)
         everybody = tail.newest(session, limit=7)
-        newer = tail.newest(session, mine, after_batch=int(seen[1].id.split("-")[0]))
+        newer = tail.newest(session, mine, after=tail.Place(int(seen[1].id.split("-")[0])))
     assert [(event.idempotency_key, event.status) for event in seen] == [
         ("t4", "pending"), ("t3", "counted"), ("t1", "conflict"), ("t2", "duplicate"), ("t2", "counted"), ("t1", "counted"),
     ]  # fmt: skip
