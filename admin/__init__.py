@@ -26,6 +26,7 @@ PAGES = (
     "invoices",
     "payments",
     "events",
+    "event_corrections",
     "mails",
     "audit",
     "health",

@@ -18,6 +18,7 @@ from core.identity.models import Organization
 from core.invoicing import queries as invoicing
 from core.metering import queries as metering
 from core.metering import watch
+from core.metering.corrections import events as corrections
 from web.auth import requires
 from web.htmx import page
 
@@ -121,9 +122,10 @@ def event(account_id: UUID) -> Response:
     key, now = request.args.get("key", "").strip(), clock.now(account)
     back = LOOK_FURTHER if "further" in request.args else LOOK_BACK
     until = now + LOOK_BACK
+    history = corrections.history(session, account_id, key) if key else []
     counted = metering.events_page(session, account_id, start=now - back, end=until, idempotency_key=key, limit=1).rows if key else []
     refused = watch.refused_with(session, account_id, key) if key else []
-    if not counted and not refused and "further" in request.args:
+    if not counted and not refused and not history and "further" in request.args:
         raise NotFound("This account has no event with this idempotency key.")
     found = counted[0] if counted else None
     fed = watch.fed(session, found) if found else []
@@ -138,6 +140,7 @@ def event(account_id: UUID) -> Response:
         fed=fed,
         lines=invoicing.lines_at(session, account_id, metric_ids, found.timestamp) if found else {},
         refused=refused,
+        history=history,
         fixes=FIXES,
         fix=FIX,
     )

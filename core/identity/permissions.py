@@ -61,7 +61,7 @@ _READ = frozenset(
         "jobs.view",
     }
 )
-_DRAFTS = frozenset({"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change"})
+_DRAFTS = frozenset({"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change", "events.correct"})
 _MONEY = _DRAFTS | {
     "invoices.finalize",
     "invoices.void",

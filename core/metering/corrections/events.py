@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
@@ -114,6 +115,18 @@ def newest(
     query = query if key is None else query.where(c.idempotency_key == key)
     query = query if before is None else query.where(c.id < before)
     return [_correction(row) for row in session.execute(query.order_by(c.id.desc()).limit(limit))]
+
+
+def read_properties(text: str) -> dict[str, Any]:
+    """Properties as somebody types them, numbers exact; Invalid when that is no JSON object."""
+    try:
+        found: Any = properties(text.encode())
+    except (msgspec.DecodeError, UnicodeError):
+        found = None
+    if not isinstance(found, dict):
+        detail = 'Give one JSON object, such as {"region": "eu"}.'
+        raise Invalid("The properties cannot be read.", errors=(FieldError("/properties", detail),))
+    return found
 
 
 def stored(session: Session, organization_id: uuid.UUID, key: str) -> Row[Any] | None:
