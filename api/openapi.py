@@ -17,7 +17,7 @@ from web.errors import PROBLEM
 
 VERSION = "1.0.0"
 TAGS = (
-    "Organizations", "Metrics", "Plans", "Subscriptions", "Usage", "Limits", "Entitlements", "Invoices", "Payments", "API keys",
+    "Organizations", "Metrics", "Plans", "Subscriptions", "Usage", "Limits", "Entitlements", "Invoices", "Credits", "Payments", "API keys",
     "Test clocks",
 )  # fmt: skip
 REFERENCE = "#/components/schemas/{name}"

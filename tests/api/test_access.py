@@ -30,6 +30,8 @@ BODIES: dict[str, Any] = {
     "publish_plan": plan_body("p"),
     "start_subscription": {"plan": "starter"},
     "change_plan": {"plan": "starter"},
+    "attach_item": {"plan": "support"},
+    "change_item": {"quantity": "2"},
     "add_payment_method": {"provider_token": "pm_card_visa"},
     "open_setup_session": {"success_url": "https://a.example/", "cancel_url": "https://a.example/"},
     "refund_invoice": {"reason": "A mistake"},
