@@ -10,7 +10,7 @@ from core import clock
 from core.audit import SYSTEM
 from core.db import only_one, transaction
 from core.errors import Conflict, NotFound
-from core.invoicing import draft, due, finalize, queries, run
+from core.invoicing import draft, due, finalize, queries, run, simulation
 
 RUN_MILLISECONDS_MAX = 6 * 3_600_000
 BILLING_LOCK, FINALIZING_LOCK = 7_710_003, 7_710_004
@@ -76,3 +76,12 @@ def finalize_run(run_id: str) -> None:
     while more:
         with transaction() as session:
             more = run.finalize_set(session, uuid.UUID(run_id), at=clock.now(), actor=SYSTEM)
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX, throws=(NotFound,))
+def run_simulation(simulation_id: str) -> None:
+    """Price the simulation's segment, set by set."""
+    more = True
+    while more:
+        with transaction() as session:
+            more = simulation.run_set(session, uuid.UUID(simulation_id), at=clock.now())

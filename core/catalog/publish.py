@@ -15,6 +15,7 @@ from core import audit
 from core.audit import Actor
 from core.catalog.models import PlanKind, PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
 from core.catalog.plan_document import BASE, Plan, Price, read_plan
+from core.db import new_id
 from core.errors import FieldError, Invalid
 from core.metering.models import Metric
 from core.pricing.models import name_of, to_json
@@ -80,6 +81,19 @@ def create_version(
     return version
 
 
+def unpublished(session: Session, document: Mapping[str, object]) -> PlanVersion:
+    """The version a document would be published as, to compute with: it belongs to no session and is never stored. Invalid as above."""
+    metrics = {metric.code: metric for metric in session.scalars(select(Metric).where(Metric.archived_at.is_(None)))}
+    checked = read_plan(document, metrics)
+    version = _version(checked, 0, created_by="", at=None)
+    version.id, version.status = new_id(), VersionStatus.DRAFT
+    version.plan = SubscriptionPlan(code=checked.code, name=checked.name, currency=checked.currency, kind=checked.kind)
+    version.rules = _rules(checked, metrics)
+    for rule in version.rules:
+        rule.id, rule.metric_id = new_id(), rule.metric.id if rule.metric else None
+    return version
+
+
 def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     """The plan's row, locked: versions of one plan are published one after the other."""
     values = {
@@ -104,7 +118,7 @@ def _plan(session: Session, checked: Plan) -> SubscriptionPlan:
     return plan
 
 
-def _version(checked: Plan, number: int, *, created_by: str, at: datetime) -> PlanVersion:
+def _version(checked: Plan, number: int, *, created_by: str, at: datetime | None) -> PlanVersion:
     return PlanVersion(
         version=number,
         status=VersionStatus.LIVE,

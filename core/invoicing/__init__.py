@@ -2,5 +2,6 @@
 
 Owed: rating (timelines + usage − billed) · billed · lines · statement, statements (one view of it everywhere)
 Drafts: draft · claim · contents · taxes · run · run_errors · review · manual · preview · quote · whatif
+Prices for many: simulation · simulation_results (other prices on past usage)
 Issued: finalize · numbering · frozen (content and hash) · account_credits · settle · void · document, documents, pdf · queries · models
 """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -15,8 +15,8 @@ from core.invoicing import rating
 from core.invoicing.rating import Subject
 from core.money import round_ratio
 from core.periods import Interval, Period, anniversary_anchor
-from core.pricing.terms import Segment, Term
-from core.pricing.timeline import segments
+from core.pricing.terms import LineKey, Rule, Segment, Term
+from core.pricing.timeline import Owed, segments
 from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
 
@@ -58,47 +58,67 @@ def compare(
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
     terms = timeline.terms(timeline.spans(subscription))
     periods = closed_periods(terms, as_of)
-    proposals = [(version.id, tuple(_term(version, terms, period, subscription.currency) for period in periods)) for version in versions]
+    priced = [(version, timeline.rules(version, subscription.currency)) for version in versions]
+    proposals = [(version.id, under(version, rules, terms, periods)) for version, rules in priced]
     wanted: list[tuple[uuid.UUID | None, tuple[Term, ...]]] = [(None, terms), *proposals]
     subjects = [Subject(subscription_id, organization_id, subscription.currency, proposed, as_of) for _, proposed in wanted]
-    owing = rating.owe(session, subjects, lambda subject: _within(subject.terms, periods))
-    costs = []
-    for (version_id, _), entries in zip(wanted, owing, strict=True):
-        minor = tuple(
-            sum(entry.minor for entry in entries.values() if period.contains(entry.parts[0].segments[0].window.start)) for period in periods
-        )
-        costs.append((version_id, minor))
+    owing = rating.owe(session, subjects, lambda subject: within(subject.terms, periods))
+    costs = [(version_id, by_period(entries, periods)) for (version_id, _), entries in zip(wanted, owing, strict=True)]
     own = _average(costs[0][1])
     found = [Cost(version_id, minor, _average(minor), _average(minor) - own) for version_id, minor in costs]
     return Comparison(subscription.currency, periods, found[0], tuple(found[1:]))
 
 
-def closed_periods(terms: Sequence[Term], as_of: datetime) -> tuple[Period, ...]:
-    """The last whole cycles that ended by `as_of` and were paid for, oldest first."""
+def closed_periods(terms: Sequence[Term], as_of: datetime, count: int = PERIODS) -> tuple[Period, ...]:
+    """The last `count` whole cycles that ended by `as_of` and were paid for, oldest first; fewer for a young subscription."""
     paid = [term for term in terms if term.rules and term.start <= as_of]
     if not paid:
         return ()
     anchor, number = paid[-1].anchor, paid[-1].anchor.index(as_of)
-    cycles = (anchor.cycle(number - back) for back in range(PERIODS, 0, -1))
+    cycles = (anchor.cycle(number - back) for back in range(count, 0, -1))
     return tuple(cycle for cycle in cycles if cycle.start >= paid[0].start)
 
 
-def _term(version: PlanVersion, terms: Sequence[Term], period: Period, currency: str) -> Term:
-    """The version held for exactly this period, with quantities, add-ons and time zone of the term that held last in it."""
-    held = [term for term in terms if term.start < period.end][-1]
-    anchor = anniversary_anchor(Interval(version.billing_period), version.interval_count, period.start, held.anchor.timezone)
-    attached = tuple(rule for rule in held.rules if rule.during is not None)
-    rules = timeline.rules(version, currency) + attached
-    return Term(str(new_id()), period.start, period.end, rules, held.quantity, anchor, quantities=held.quantities)
+def under(version: PlanVersion, rules: tuple[Rule, ...], terms: Sequence[Term], periods: Sequence[Period]) -> tuple[Term, ...]:
+    """The timeline as it would have been with the version's `rules`: quantities, trials, pauses, add-ons and time zone as they were.
 
-
-def _within(terms: Sequence[Term], periods: Sequence[Period]) -> list[Segment]:
-    """The segments of the periods, usage and prices; nothing else is priced."""
+    Where the version is billed in other intervals than the subscription was, each period is a term of its own.
+    """
     if not periods:
+        return ()
+    interval, first, last = (Interval(version.billing_period), version.interval_count), periods[0].start, periods[-1].end
+    held = [term for term in terms if term.start < last and (term.end is None or term.end > first)]
+    if any((term.anchor.interval, term.anchor.count) != interval for term in held):
+        return tuple(_term(interval, rules, terms, period) for period in periods)
+    return tuple(replace(term, rules=rules + _attached(term)) if term.rules else term for term in terms)
+
+
+def _term(interval: tuple[Interval, int], rules: tuple[Rule, ...], terms: Sequence[Term], period: Period) -> Term:
+    """The rules held for exactly this period, with quantities, add-ons and time zone of the term that held last in it."""
+    held = [term for term in terms if term.start < period.end][-1]
+    anchor = anniversary_anchor(*interval, period.start, held.anchor.timezone)
+    return Term(str(new_id()), period.start, period.end, rules + _attached(held), held.quantity, anchor, quantities=held.quantities)
+
+
+def _attached(term: Term) -> tuple[Rule, ...]:
+    """The prices of add-ons and coupons: they hold beside the plan's, for a time of their own."""
+    return tuple(rule for rule in term.rules if rule.during is not None)
+
+
+def within(terms: Sequence[Term], periods: Sequence[Period]) -> list[Segment]:
+    """The segments of the periods, usage and prices; nothing else is priced."""
+    if not periods or not terms:
         return []
     last = periods[-1].end
     found = segments(terms, as_of=last, since=periods[0].start)
     return [segment for segment in found if any(period.contains(segment.window.start) for period in periods)]
+
+
+def by_period(owed: Mapping[LineKey, Owed], periods: Sequence[Period]) -> tuple[int, ...]:
+    """What is owed for each period, net minor units; a price billed in advance counts in the period it is for."""
+    return tuple(
+        sum(entry.minor for entry in owed.values() if period.contains(entry.parts[0].segments[0].window.start)) for period in periods
+    )
 
 
 def _average(minor: Sequence[int]) -> int:
