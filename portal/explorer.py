@@ -32,6 +32,9 @@ COMPARES = (("", "Nothing"), ("previous", "Previous period"), ("year", "A year e
 RANGE_DAYS_MAX = {"hour": 31, "day": 366, "week": 366, "month": 400}
 
 
+AN_HOUR = timedelta(hours=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked: one metric over one range. `errors` name the fields that could not be used, by form field."""
@@ -72,7 +75,7 @@ def read(
     period = _one_of(args.get("period"), dict(PERIODS), "this")
     granularity = _one_of(args.get("per"), GRANULARITIES, "day")
     errors: dict[str, str] = {}
-    start, end = running.start, min(running.end, now)
+    start, end = running.start, min(running.end, max(now, running.start + AN_HOUR))  # a period that begins now is not empty
     if period == "previous" and previous:
         start, end = previous.start, previous.end
     elif period.isdigit():
