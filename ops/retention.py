@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,10 +19,13 @@ from core.metering import holds, partitions, retention, sampling
 from core.metering.archive import days, rows
 from core.metering.archive.models import UsageArchive
 from core.metering.archive.place import Place
+from core.metering.directory import connect
 from core.metering.sums import organizations
 from ops.context import unit_of_work
 
 Command = Callable[[argparse.Namespace], int]
+NICE = 10
+"""Archiving may take long; counting goes first."""
 
 
 def add_commands(commands: Any) -> None:
@@ -81,6 +85,7 @@ def _place() -> Place:
 def _archive(chosen: argparse.Namespace) -> int:
     place, settings = _place(), config.current()
     today = clock.now().date()
+    os.nice(NICE)
     if chosen.day and chosen.day >= today:
         raise BillingError("Only a day that is over can be archived.")
     with unit_of_work() as session:
@@ -160,11 +165,11 @@ def _one(what: str, purge: Callable[[Any], retention.Purged | None]) -> bool:
 
 
 def _repair(chosen: argparse.Namespace) -> int:  # noqa: ARG001 - commands share one signature
-    with unit_of_work() as session:
-        connection = rows.driver(session)
+    """One short transaction a day, so that counting goes on meanwhile."""
+    with connect(config.current().database_url, name="repair partitions") as connection:
         made = partitions.repair(connection, before=clock.now().date() + timedelta(days=1))
-        left = {table: len(partitions.stray(connection, table)) for table in partitions.PARTITIONED}
-    print(f"{len(made)} days were moved out of the default partitions; {sum(left.values())} are left")
+        left = sum(len(partitions.stray(connection, table)) for table in partitions.PARTITIONED)
+    print(f"{len(made)} days were moved out of the default partitions; {left} are left")
     return 0
 
 

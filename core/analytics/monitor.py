@@ -44,6 +44,9 @@ QUERIES: tuple[tuple[str, Kind, str, str, str], ...] = (
      "SELECT '', coalesce(extract(epoch FROM :at - min(received_at)), 0) FROM usage_pending"),
     ("billing_usage_rejections_last_hour", "gauge", "Events refused in the last hour", "code",
      "SELECT code, count(*) FROM usage_rejections WHERE received_at > :at - interval '1 hour' GROUP BY 1"),
+    ("billing_usage_default_rows", "gauge", "Rows without a partition of their own (of events: late ones too), at most 10,000", "table",
+     """SELECT 'usage_batches', count(*) FROM (SELECT FROM usage_batches_default LIMIT 10000) b
+        UNION ALL SELECT 'usage_events', count(*) FROM (SELECT FROM usage_events_default LIMIT 10000) e"""),
     ("billing_usage_blocks", "gauge", "Limits and spend caps that refuse usage now", "reason",
      "SELECT reason, count(*) FROM usage_blocks WHERE window_end IS NULL OR window_end > :at GROUP BY 1"),
     ("billing_limits_oldest_touched_seconds", "gauge", "Age of the oldest counted usage whose limits nobody has looked at", "",
