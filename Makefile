@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 VALUEVERSE := $(PY) -m ops.cli
 
-.PHONY: help run setup setup-test test lint verify trace golden simulate bench requirements
+.PHONY: help run setup setup-test test lint verify trace golden simulate bench drill-ingest requirements
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ bench: setup ## Measure everything; JSON lines. make bench-NAME measures one
 
 bench-%: setup
 	@$(VALUEVERSE) bench $*
+
+drill-ingest: setup ## Kill, cut and poison the intake of usage: make drill-ingest [SCALE=0.01] [ONLY=kills]
+	@$(PY) -m ops.drill_ingest $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
 
 requirements: ## Pin the requirements anew from pyproject.toml
 	@$(PYTHON) -m ops.setup test

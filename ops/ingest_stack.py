@@ -84,13 +84,13 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
         url, port = cluster.url(), ports.free()
         migrate.upgrade(url)
         environment = {**os.environ, "DATABASE_URL": url, "VALUEVERSE_ENV": "test", "USAGE_RATE_PER_SECOND": "10000000"}
-        token = _fill(url, organizations)
+        token = fill(url, organizations)
         _remember(url, earlier_keys)
-        web = _granian("wsgi:serve", port)
+        web = granian("wsgi:serve", port)
         with (folder / "children.log").open("wb") as out:
             commands = ([sys.executable, "-m", *words] for words in (web, ["workers.aggregator"]))
             children += [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) for command in commands]
-        until(lambda: _all_run(children) and _answers(port), "the web server answers", 300)
+        until(lambda: _all_run(children) and answers(port), "the web server answers", 300)
         until(
             lambda: _all_run(children) and not _value(url, "SELECT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)"),
             "the aggregator counts",
@@ -111,7 +111,8 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _granian(application: str, port: int) -> list[str]:
+def granian(application: str, port: int) -> list[str]:
+    """The words behind `python -m` that serve an application factory."""
     words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--blocking-threads", str(WEB_THREADS)]
     return [*words, "--log-level", "error"]
 
@@ -121,9 +122,9 @@ def answering_204(folder: Path) -> Iterator[int]:
     """The same web server with an application that reads the body and answers 204; its port."""
     port = ports.free()
     with (folder / "bare.log").open("wb") as out:
-        child = subprocess.Popen([sys.executable, "-m", *_granian("ops.ingest_stack:nothing", port)], cwd=ROOT, stdout=out, stderr=out)
+        child = subprocess.Popen([sys.executable, "-m", *granian("ops.ingest_stack:nothing", port)], cwd=ROOT, stdout=out, stderr=out)
     try:
-        until(lambda: _answers(port), "the bare server answers", 60)
+        until(lambda: answers(port), "the bare server answers", 60)
         yield port
     finally:
         child.terminate()
@@ -150,7 +151,7 @@ def _remember(url: str, keys: int) -> None:
             copy.write_row((datetime.now(UTC).date(), size, secrets.token_bytes(size * ENTRY.itemsize)))
 
 
-def _fill(url: str, organizations: int) -> str:
+def fill(url: str, organizations: int) -> str:
     """Organizations, metrics and a platform key; its token."""
     config.use(Settings(environment="test", database_url=url))
     token = f"vv_test_{'A' * SECRET_LENGTH}"
@@ -180,7 +181,8 @@ def _all_run(children: Sequence[subprocess.Popen[bytes]]) -> bool:
     return True
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether the web server there says that it lives."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
             return bool(answer.status == 200)

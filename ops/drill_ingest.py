@@ -1,0 +1,299 @@
+"""`make drill-ingest`: what becomes of usage when clients, processes, the database and senders of nonsense do their worst.
+
+Every drill runs against the product's own processes and prints a JSON line; the exit status is 1 when one of them lost, doubled or
+refused what it must not, or was slower than its bound. `--scale 0.01` runs all of them in seconds, `--only NAME` one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import zstandard
+
+from core.metering import partitions
+from ops.drill_senders import Batch, Senders, batches, post
+from ops.drill_site import CARELESS, Site, site
+from ops.ingest_stack import METRICS, until
+
+ORGANIZATIONS = 20
+BATCH = 250
+SECONDS_MAX = 3600.0
+RECOVERY_SECONDS_MAX, VISIBLE_SECONDS_MAX, BOMB_MIB_MAX = 5.0, 1.0, 20.0
+INFLATED = 100_000_000
+
+
+@dataclass
+class Report:
+    """What a drill saw: `faults` are broken promises, `slow` are missed bounds on time."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+
+    def check(self, holds: bool, fault: str) -> None:
+        """Note the fault unless it holds."""
+        if not holds:
+            self.faults.append(fault)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a drill does: 1 is the size its promise is stated for."""
+
+    scale: float = 1.0
+
+    def of(self, full: int, least: int) -> int:
+        """That part of `full`, at least `least`."""
+        return max(least, round(full * self.scale))
+
+
+def judge(where: Site, name: str, work: Sequence[Batch], acknowledged: set[str]) -> Report:
+    """Compare what is stored and what is summed with what was sent and acknowledged, key by key."""
+    where.drain(SECONDS_MAX)
+    with psycopg.connect(where.cluster.url()) as connection:
+        found = connection.execute(
+            "SELECT idempotency_key, quantity FROM usage_events WHERE idempotency_key LIKE %s", (f"{name}-%",)
+        ).fetchall()
+        events = connection.execute("SELECT count(*), coalesce(sum(quantity), 0) FROM usage_events").fetchone()
+        sums = connection.execute("SELECT coalesce(sum(events), 0), coalesce(sum(quantity), 0) FROM usage_rollups").fetchone()
+    keys = {key for key, _ in found}
+    report = Report({"events": sum(len(batch.keys) for batch in work), "acknowledged": len(acknowledged)})
+    report.figures |= {"lost": len(acknowledged - keys), "doubled": len(found) - len(keys)}
+    report.check(acknowledged <= keys, "acknowledged events are missing")
+    report.check(len(found) == len(keys), "events were counted twice")
+    report.check(events == sums, f"events and hourly sums differ: {events}, {sums}")
+    if len(acknowledged) == report.figures["events"]:
+        total = sum((batch.total for batch in work), Decimal(0))
+        report.check(sum((quantity for _, quantity in found), Decimal(0)) == total, f"the quantities do not add up to {total}")
+    return report
+
+
+def cut_answers(where: Site, size: Size) -> Report:
+    """Each event is sent 1 to 5 times by 16 clients, and 30 % of the answers never arrive whole."""
+    work = batches("cut", size.of(100_000, 2_000), 100, ORGANIZATIONS)
+    where.front.cut_share, where.front.cuts = 0.3, 0
+    senders = Senders(where.front.port, where.token, work, repeats=5)
+    try:
+        senders.start()
+        senders.finish(SECONDS_MAX)
+    finally:
+        where.front.cut_share = 0.0
+    report = judge(where, "cut", work, senders.acknowledged)
+    report.figures |= {"answers_cut": where.front.cuts, "requests": senders.answers.total()}
+    report.check(where.front.cuts > 0, "no answer was cut")
+    return report
+
+
+def kills(where: Site, size: Size) -> Report:
+    """Web server, aggregator and database are killed with -9 again and again, at random moments, while events come in."""
+    work = batches("kill", size.of(500_000, 8_000), BATCH, ORGANIZATIONS)
+    times = (("web", 50, 1), ("aggregator", 50, 2), ("postgres", 20, 2))
+    plan = [name for name, full, least in times for _ in range(size.of(full, least))]
+    rng = random.Random(3)
+    rng.shuffle(plan)
+    senders = Senders(where.web_port, where.token, work, clients=8)
+    senders.start()
+    began, events = time.monotonic(), sum(len(batch.keys) for batch in work)
+    for number, name in enumerate(plan):
+        due = events * (number + rng.random()) / (len(plan) + 1)
+        until(lambda due=due: len(senders.acknowledged) >= due, "clients get on", SECONDS_MAX)  # type: ignore[misc]
+        if name != "postgres":
+            where.wait(name)
+        where.kill(name)
+        where.restart(name)
+    senders.finish(SECONDS_MAX)
+    report = judge(where, "kill", work, senders.acknowledged)
+    report.figures |= {"kills": len(plan), "answers": _shown(senders), "seconds": round(time.monotonic() - began, 1)}
+    return report
+
+
+def control(where: Site, size: Size) -> Report:
+    """The same judgement of a server that acknowledges before the commit is on disk: the drill must see a loss."""
+    work = batches("careless", size.of(100_000, 4_000), 50, ORGANIZATIONS)
+    where.application = "ops.drill_site:careless"
+    where.cluster.settings = {**where.cluster.settings, **CARELESS}
+    for name in ("aggregator", "web", "postgres"):
+        where.kill(name)
+    where.restart("postgres")
+    where.restart("web")
+    where.wait("web")
+    senders = Senders(where.web_port, where.token, work, clients=4)
+    senders.start()
+    for _ in range(size.of(5, 2)):
+        enough = len(senders.acknowledged) + sum(len(batch.keys) for batch in work) // 8
+        until(lambda enough=enough: len(senders.acknowledged) >= enough or not senders.running(), "clients get on", SECONDS_MAX)  # type: ignore[misc]
+        where.kill("postgres")
+        where.restart("postgres")
+    senders.finish(SECONDS_MAX)
+    where.restart("aggregator")
+    where.wait("aggregator")
+    seen = judge(where, "careless", work, senders.acknowledged)
+    report = Report(seen.figures)
+    report.check(seen.figures["lost"] > 0, "the control lost nothing: the drill proves nothing")
+    return report
+
+
+def shifted(where: Site, size: Size) -> Report:
+    """The same keys come back with timestamps spread over three months: what is too old is refused, nothing counts again."""
+    count, now = size.of(10_000, 500), datetime.now(UTC)
+    before = where.one("SELECT count(*) FROM usage_events")
+    statuses = set()
+    for days in (0, 1, 7, 20, 34, 36, 60, 90):
+        at = (now - timedelta(days=days)).isoformat()
+        for start in range(0, count, 1_000):
+            events = [
+                {"organization_id": "bench-1", "metric_name": METRICS[0], "idempotency_key": f"shift-{i}", "timestamp": at}
+                for i in range(start, min(start + 1_000, count))
+            ]
+            statuses.add((days > 35, post(where.web_port, where.token, json.dumps(events).encode())[0]))
+    where.drain(SECONDS_MAX)
+    extra = where.one("SELECT count(*) FROM usage_events") - before - count
+    report = Report({"keys": count, "extra": extra})
+    report.check(statuses == {(False, 202), (True, 422)}, f"answers: {sorted(statuses)}")
+    report.check(extra == 0, "keys counted again")
+    return report
+
+
+def midnight(where: Site, size: Size) -> Report:
+    """A day has begun whose partitions nobody has made: every event is taken."""
+    for table in partitions.PARTITIONED:
+        today = partitions.partition(table, datetime.now(UTC).date())
+        moved = f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {today}"
+        where.change(f"ALTER TABLE {table} DETACH PARTITION {today}", moved, f"DROP TABLE {today}")
+    work = batches("midnight", size.of(20_000, 1_000), BATCH, ORGANIZATIONS)
+    senders = Senders(where.web_port, where.token, work, clients=4)
+    senders.start()
+    senders.finish(SECONDS_MAX)
+    report = judge(where, "midnight", work, senders.acknowledged)
+    report.figures["in_default"] = where.one("SELECT count(*) FROM usage_events_default")
+    report.check(set(senders.answers) == {202}, f"events were refused: {_shown(senders)}")
+    report.check(report.figures["in_default"] > 0, "the day had its partition after all")
+    return report
+
+
+def poison(where: Site, size: Size) -> Report:
+    """A batch that cannot be read lies among good ones: it is set aside, they are counted at once."""
+    where.wait("aggregator")
+    quarantined = where.one("SELECT count(*) FROM usage_quarantine")
+    work = batches("poison", size.of(5_000, 500), 50, ORGANIZATIONS)
+    with psycopg.connect(where.cluster.url()) as gate:
+        gate.execute("SELECT epoch FROM usage_state FOR UPDATE")  # no flush begins before the damage is done
+        ids = [int(json.loads(post(where.web_port, where.token, batch.body)[1])["batch_id"]) for batch in work]
+        gate.execute("UPDATE usage_batches SET payload = 'x' WHERE id = %s", (ids[len(ids) // 2],))
+    began = time.monotonic()
+    good = sum(len(batch.keys) for batch in work) - len(work[len(work) // 2].keys)
+    until(
+        lambda: where.one("SELECT count(*) FROM usage_events WHERE idempotency_key LIKE 'poison-%%'") >= good,
+        "the good ones are counted",
+        SECONDS_MAX,
+    )
+    seconds = time.monotonic() - began
+    where.drain(SECONDS_MAX)
+    report = Report(
+        {"good": good, "quarantined": where.one("SELECT count(*) FROM usage_quarantine") - quarantined, "seconds": round(seconds, 2)}
+    )
+    report.check(report.figures["quarantined"] == 1, "not one batch was set aside")
+    if seconds > VISIBLE_SECONDS_MAX:
+        report.slow.append("the good batches were not visible within a second")
+    return report
+
+
+def bombs(where: Site, size: Size) -> Report:
+    """Small bodies that would become big, deep or dear: each is refused, and the web server's memory stays where it was."""
+    inflated, deep = b"[" + b" " * INFLATED, 500_000
+    event = b'{"organization_id":"bench-1","metric_name":"metric_0","idempotency_key":"bomb","quantity":%s}'
+    sent = [
+        (gzip.compress(inflated), "gzip"), (zstandard.compress(inflated), "zstd"), (gzip.compress(gzip.compress(inflated)), "gzip"),
+        (b"[" * deep, ""), (b'{"a":' * deep, ""), (b"[" * deep + b"]" * deep, ""), (b"[" + b"{}," * deep + b"{}]", ""),
+        *((event % number, "") for number in (b"1e999999", b"9" * 100_000, b"-0.1", b"NaN", b'"0x1p9"', b'"1_000"', b"1e-400")),
+        (event % b'"\xd9\xa1"', ""), (event % b"1" + b"\x00", ""),
+        (event.replace(b"bomb", b"k" * 1_000_000) % b"1", ""), (event.replace(b"bomb", b"\\u0000") % b"1", ""),
+    ]  # fmt: skip
+    del inflated
+    for body, coding in sent:  # what is loaded once at the first of its kind is no growth
+        post(where.web_port, where.token, body, **({"Content-Encoding": coding} if coding else {}))
+    before, stored, answers, slowest = where.memory(), where.one("SELECT count(*) FROM usage_batches"), [], 0.0
+    for body, coding in sent * size.of(10, 1):
+        began = time.monotonic()
+        answers.append(post(where.web_port, where.token, body, **({"Content-Encoding": coding} if coding else {}))[0])
+        slowest = max(slowest, time.monotonic() - began)
+    grown = (where.memory() - before) / 2**20
+    report = Report({"bombs": len(answers), "grown_mib": round(grown, 1), "slowest_ms": round(slowest * 1000, 1)})
+    report.check(all(400 <= status < 500 for status in answers), f"answers: {answers}")
+    report.check(grown < BOMB_MIB_MAX, "memory grew")
+    report.check(where.one("SELECT count(*) FROM usage_batches") == stored, "something of them was stored")
+    return report
+
+
+def database_away(where: Site, size: Size) -> Report:
+    """The database goes silent for a while, then is unreachable, then is back: 503 meanwhile, nothing acknowledged is lost."""
+    work = batches("away", size.of(200_000, 4_000), BATCH, ORGANIZATIONS)
+    senders = Senders(where.web_port, where.token, work, clients=8)
+    senders.start()
+    until(lambda: len(senders.acknowledged) > 0, "clients get on", SECONDS_MAX)
+    where.database.freeze()
+    time.sleep(20 * min(1.0, size.scale))
+    where.database.cut()
+    away = time.monotonic()
+    until(lambda: senders.answers[503] > 0, "clients are asked to come back", SECONDS_MAX)
+    time.sleep(max(0.0, away + 10 * min(1.0, size.scale) - time.monotonic()))
+    refused, taken = senders.answers[503], senders.answers[202]
+    where.database.restore()
+    began = time.monotonic()
+    until(lambda: senders.answers[202] > taken, "usage is taken again", SECONDS_MAX)
+    seconds = time.monotonic() - began
+    senders.finish(SECONDS_MAX)
+    report = judge(where, "away", work, senders.acknowledged)
+    report.figures |= {"refused": refused, "recovery_seconds": round(seconds, 2)}
+    if seconds > RECOVERY_SECONDS_MAX:
+        report.slow.append("recovery took too long")
+    return report
+
+
+def _shown(senders: Senders) -> dict[str, int]:
+    return {str(status): count for status, count in senders.answers.items()}
+
+
+DRILLS: dict[str, Callable[[Site, Size], Report]] = {
+    drill.__name__: drill for drill in (cut_answers, kills, shifted, midnight, poison, bombs, database_away, control)
+}
+"""In the order they run; the control comes last, since it spoils the site."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the drills on one fresh site; 1 when one failed."""
+    parser = argparse.ArgumentParser(prog="python -m ops.drill_ingest", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the stated sizes")
+    parser.add_argument("--only", choices=sorted(DRILLS), action="append", help="run this drill; may be given several times")
+    given = parser.parse_args(argv)
+    failed = False
+    with site(ORGANIZATIONS) as where:
+        for name in [name for name in DRILLS if not given.only or name in given.only]:
+            print(f"drilling {name}", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            report = DRILLS[name](where, Size(given.scale))
+            met = not report.faults and not report.slow
+            line = {
+                "drill": name,
+                **report.figures,
+                "took_seconds": round(time.monotonic() - began, 1),
+                "faults": report.faults + report.slow,
+            }
+            print(json.dumps({**line, "met": met}), flush=True)
+            failed |= not met
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
