@@ -21,6 +21,7 @@ PAGES = (
     "subscription_items",
     "plan_changes",
     "catalog",
+    "simulations",
     "metrics",
     "runs",
     "invoices",

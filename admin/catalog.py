@@ -11,7 +11,7 @@ from typing import Any
 from flask import g, request, url_for
 from werkzeug.wrappers import Response
 
-from admin import blueprint, plan_form
+from admin import blueprint, plan_form, simulations
 from admin.plan_form import Draft
 from core import clock
 from core.catalog import plan_document, publish, queries
@@ -32,6 +32,7 @@ from web.plan_words import rule_words
 from web.price_words import Words
 
 METRICS_MAX = 1_000
+PERIODS_SIMULATED = 3
 PLAN_KEYS = set(inspect.signature(publish.create_version).parameters) - {"session", "actor", "at"}
 PERIODS = tuple((interval.value, interval.value.replace("_", " ").capitalize()) for interval in Interval)
 
@@ -88,7 +89,7 @@ def next_version(code: str) -> Response:
 @blueprint.post("/catalog/versions")
 @requires("catalog.change")
 def save_version() -> Response:
-    """Add or remove a row, calculate, or publish: the button pressed says which."""
+    """Add or remove a row, calculate, simulate or publish: the button pressed says which."""
     draft = plan_form.read(request.form)
     changed = plan_form.acted(draft, request.form.get("act", ""))
     if changed is not None:
@@ -98,6 +99,9 @@ def save_version() -> Response:
             document = _pasted(request.form["json"])
         else:
             document = plan_form.document(draft)
+        if request.form.get("act") == "simulate":
+            segment = simulations.everybody_on(str(document.get("code", "")))
+            return once(lambda: simulations.begin(document, segment, PERIODS_SIMULATED))
         if request.form.get("act") != "publish":
             return _editor(draft)
         return once(lambda: _publish(document))

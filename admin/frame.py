@@ -17,7 +17,10 @@ from web.shell import NavGroup, NavItem, Shell, default_shell
 SECTIONS = (
     ("Work", (("dashboard", "Dashboard", "home"), ("runs", "Invoice runs", "run"), ("payments", "Payments", "card"))),
     ("Customers", (("accounts", "Accounts", "users"), ("subscriptions", "Subscriptions", "calendar"), ("invoices", "Invoices", "invoice"))),
-    ("Catalogue", (("catalog", "Plans and prices", "plan"), ("metrics", "Metrics", "usage"))),
+    (
+        "Catalogue",
+        (("catalog", "Plans and prices", "plan"), ("simulations", "Price simulations", "scale"), ("metrics", "Metrics", "usage")),
+    ),
     ("Data", (("events", "Events", "activity"), ("mails", "Mails", "mail"))),
     ("System", (("health", "Health", "heart"), ("audit", "Audit", "list"))),
 )
@@ -30,6 +33,7 @@ NEEDS = {
     "subscriptions": "subscriptions.view",
     "invoices": "invoices.view",
     "catalog": "catalog.view",
+    "simulations": "catalog.view",
     "metrics": "catalog.view",
     "events": "events.view",
     "mails": "accounts.view",

@@ -61,7 +61,9 @@ _READ = frozenset(
         "jobs.view",
     }
 )
-_DRAFTS = frozenset({"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change", "events.correct"})
+_DRAFTS = frozenset(
+    {"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change", "simulations.start", "events.correct"}
+)
 _MONEY = _DRAFTS | {
     "invoices.finalize",
     "invoices.void",
@@ -81,7 +83,7 @@ ROLES: dict[str, frozenset[str]] = {
     OperatorRole.BILLING_OPS: _READ | _DRAFTS,
     OperatorRole.FINANCE: _READ | _MONEY | {"audit.view"},
     OperatorRole.FINANCE_APPROVER: _READ | {"audit.view", "refunds.approve", "approvals.decide"},
-    OperatorRole.CATALOG_ADMIN: _READ | {"catalog.change"},
+    OperatorRole.CATALOG_ADMIN: _READ | {"catalog.change", "simulations.start"},
     OperatorRole.USER_ADMIN: frozenset({"dashboard.view", "operators.view", "operators.change", "audit.view"}),
     OperatorRole.AUDITOR: _READ | {"audit.view", "operators.view"},
     OperatorRole.OPERATOR: frozenset({"dashboard.view", "jobs.view", "jobs.change", "events.view"}),
