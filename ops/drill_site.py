@@ -110,6 +110,14 @@ class Site:
         else:
             self.start(name)
 
+    def pause(self, name: str) -> None:
+        """Let a process stand still until `resume`."""
+        self.children[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let it go on."""
+        self.children[name].send_signal(signal.SIGCONT)
+
     def drain(self, seconds: float) -> None:
         """Until everything in the log is counted."""
         until(lambda: self.one(IDLE), "everything is counted", seconds)
