@@ -70,9 +70,9 @@ REFUSED = {
         "/start",
     ),
 }
-STATEMENTS_MAX = {"/": 19}
+STATEMENTS_MAX = {"/": 21}
 """The overview asks the usage of all its questions (so far, same days before, forecast, days) together."""
-USUAL_STATEMENTS_MAX = 15
+USUAL_STATEMENTS_MAX = 16
 
 
 @contextmanager
