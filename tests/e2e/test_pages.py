@@ -37,6 +37,7 @@ ON_THE_WAY = {
     "admin.events_tail": "asked while somebody watches",
     "admin.new_plan": "the catalogue's own operator is led to it",
     "admin.next_version": "the catalogue's own operator is led to it",
+    "admin.new_metric": "the catalogue's own operator is led to it",
     "portal.settings": "forwards to the first of its pages",
     "portal.check_tax": "a field asks for it",
     "portal.invoice_payment": "asked while a payment is under way",
