@@ -10,7 +10,7 @@ from core import clock
 from core.audit import SYSTEM
 from core.db import only_one, transaction
 from core.errors import Conflict, NotFound
-from core.invoicing import draft, due, finalize, queries, run, simulation
+from core.invoicing import draft, due, finalize, plan_moves, queries, run, simulation
 
 RUN_MILLISECONDS_MAX = 6 * 3_600_000
 BILLING_LOCK, FINALIZING_LOCK = 7_710_003, 7_710_004
@@ -85,3 +85,12 @@ def run_simulation(simulation_id: str) -> None:
     while more:
         with transaction() as session:
             more = simulation.run_set(session, uuid.UUID(simulation_id), at=clock.now())
+
+
+@dramatiq.actor(time_limit=RUN_MILLISECONDS_MAX, throws=(NotFound,))
+def run_plan_move(move_id: str) -> None:
+    """Preview, move or take back, set by set, until a person is needed."""
+    more = True
+    while more:
+        with transaction() as session:
+            more = plan_moves.step(session, uuid.UUID(move_id), at=clock.now(), actor=SYSTEM)

@@ -21,7 +21,7 @@ from core import audit, clock, config, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
 from core.entitlements import reserve, watch
 from core.identity import retention
-from core.invoicing import due, run, simulation
+from core.invoicing import due, plan_moves, run, simulation
 from core.invoicing.models import RunStatus
 from core.metering import sampling
 from core.notifications import email
@@ -117,10 +117,11 @@ def documents(session: Any) -> Iterable[Ring]:
 
 
 def long_work(session: Any) -> Iterable[Ring]:
-    """Invoice runs, price simulations and test clocks that somebody set going and that are not there yet."""
+    """Invoice runs, price simulations, moves to a plan version and test clocks that somebody set going and that are not there yet."""
     names = {RunStatus.RATING.value: "rate_run", RunStatus.FINALIZING.value: "finalize_run"}
     yield from ((names[entry.status], (str(entry.id),)) for entry in run.unfinished(session))
     yield from (("run_simulation", (str(found),)) for found in simulation.unfinished(session))
+    yield from (("run_plan_move", (str(found),)) for found in plan_moves.unfinished(session))
     yield from (("advance_test_clock", (str(found),)) for found in test_clocks.advancing(session))
 
 
