@@ -25,14 +25,20 @@ TEMPORARY = ("flush_sums", "flush_tallies", "flush_values", "flush_counts")
 def held(session: Session) -> Iterator[Connection[Any]]:
     """Let nothing be counted until the session's transaction ends; gives its connection, on which rollups can be written.
 
-    What was counted before is seen by the next statement. Errors of the database are raised as SQLAlchemy's, as everywhere.
+    What was counted before is seen by the next statement.
     """
-    session.flush()
-    connection = _driver(session)
-    try:
+    with connected(session) as connection:
         connection.execute(HOLD)
         rollups.prepare(connection)
         yield connection
+
+
+@contextmanager
+def connected(session: Session) -> Iterator[Connection[Any]]:
+    """The session's own connection, below SQLAlchemy. Errors of the database are raised as SQLAlchemy's, as everywhere."""
+    session.flush()
+    try:
+        yield _driver(session)
     except psycopg.Error as error:
         raise DBAPIError.instance("correction of usage", None, error, psycopg.Error) from error
 
