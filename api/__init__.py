@@ -20,12 +20,14 @@ from api import (
     organizations,
     payments,
     plan_changes,
+    plan_moves,
     plans,
     price_simulations,
     subscription_acts,
     subscription_items,
     subscriptions,
     test_clocks,
+    usage_backfills,
     usage_corrections,
     usage_reads,
     usage_summary,
@@ -37,6 +39,7 @@ RESOURCES = (
     metrics,
     plans,
     price_simulations,
+    plan_moves,
     subscriptions,
     plan_changes,
     subscription_acts,
@@ -49,6 +52,7 @@ RESOURCES = (
     usage_reads,
     usage_summary,
     usage_corrections,
+    usage_backfills,
     entitlements,
     limits,
     api_keys,
@@ -60,3 +64,4 @@ blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 execution.mount(blueprint)
 openapi.mount(blueprint)
 inbound_webhooks.mount(blueprint)
+usage_backfills.mount(blueprint)

@@ -62,13 +62,23 @@ _READ = frozenset(
     }
 )
 _DRAFTS = frozenset(
-    {"accounts.change", "invoices.draft", "runs.start", "runs.review", "subscriptions.change", "simulations.start", "events.correct"}
+    {
+        "accounts.change",
+        "invoices.draft",
+        "runs.start",
+        "runs.review",
+        "subscriptions.change",
+        "simulations.start",
+        "moves.preview",
+        "events.correct",
+    }
 )
 _MONEY = _DRAFTS | {
     "invoices.finalize",
     "invoices.void",
     "invoices.write_off",
     "runs.finalize",
+    "moves.start",
     "payments.collect",
     "payments.record",
     "refunds.request",
@@ -83,7 +93,7 @@ ROLES: dict[str, frozenset[str]] = {
     OperatorRole.BILLING_OPS: _READ | _DRAFTS,
     OperatorRole.FINANCE: _READ | _MONEY | {"audit.view"},
     OperatorRole.FINANCE_APPROVER: _READ | {"audit.view", "refunds.approve", "approvals.decide"},
-    OperatorRole.CATALOG_ADMIN: _READ | {"catalog.change", "simulations.start"},
+    OperatorRole.CATALOG_ADMIN: _READ | {"catalog.change", "simulations.start", "moves.preview"},
     OperatorRole.USER_ADMIN: frozenset({"dashboard.view", "operators.view", "operators.change", "audit.view"}),
     OperatorRole.AUDITOR: _READ | {"audit.view", "operators.view"},
     OperatorRole.OPERATOR: frozenset({"dashboard.view", "jobs.view", "jobs.change", "events.view"}),

@@ -52,11 +52,11 @@ def start(
     """
     faults = [
         FieldError(pointer, f"{version.plan.name} is not a plan on the price list")
-        for pointer, version in (("/from", from_version), ("/to", to))
+        for pointer, version in (("/from_version", from_version), ("/to_version", to))
         if version.plan.kind != PlanKind.PLAN or version.organization_id is not None
     ]
     if from_version.id == to.id:
-        faults.append(FieldError("/to", "they are on this version already"))
+        faults.append(FieldError("/to_version", "they are on this version already"))
     if (timing is Timing.DATE) != (on is not None):
         faults.append(FieldError("/on", "give a date, and only for a move on a date"))
     elif on is not None and not at <= on <= at + timedelta(days=AHEAD_DAYS_MAX):
@@ -65,7 +65,7 @@ def start(
         faults.append(FieldError("/increase_percent", f"must be 0 to {INCREASE_PERCENT_MAX}"))
     total = session.scalar(members(from_version.id, at).with_only_columns(func.count())) or 0
     if not total:
-        faults.append(FieldError("/from", "nobody runs on this version"))
+        faults.append(FieldError("/from_version", "nobody runs on this version"))
     if faults:
         raise Invalid("This cannot be moved.", errors=tuple(faults))
     move = PlanMove(

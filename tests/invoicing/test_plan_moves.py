@@ -155,7 +155,7 @@ def test_a_move_to_nowhere_is_refused(session: Session, shop: tuple[PlanVersion,
     old, new, _ = shop
     with pytest.raises(Invalid) as refused:
         plan_moves.start(session, from_version=new, to=new, timing=Timing.DATE, at=NOW, actor=SYSTEM)
-    assert [error.pointer for error in refused.value.errors] == ["/to", "/on", "/from"]
+    assert [error.pointer for error in refused.value.errors] == ["/to_version", "/on", "/from_version"]
     with pytest.raises(Invalid) as refused:
         plan_moves.start(session, from_version=old, to=new, timing=Timing.DATE, on=NOW - timedelta(days=1), at=NOW, actor=SYSTEM)
     assert [error.pointer for error in refused.value.errors] == ["/on"]
