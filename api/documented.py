@@ -1,4 +1,4 @@
-"""OpenAPI descriptions of the addresses that are not declared by `endpoint`: recording usage and the provider's webhook."""
+"""OpenAPI descriptions of the addresses that are not declared by `endpoint`: recording usage, files of past usage."""
 
 from __future__ import annotations
 
@@ -117,4 +117,25 @@ RECORD_USAGE: dict[str, Any] = {
         "202": {"description": "Accepted.", "content": {JSON: {"schema": {"$ref": "#/components/schemas/UsageVerdict"}}}},
     },
 }
-PATHS: dict[str, dict[str, dict[str, Any]]] = {"/billing/usage": {"post": RECORD_USAGE}}
+_FILE = {"schema": {"type": "string", "description": "One event a line, or a table whose first line names its columns; up to 32 MiB."}}
+STAGE_BACKFILL: dict[str, Any] = {
+    "operationId": "stage_usage_backfill",
+    "tags": ["Usage"],
+    "summary": "Stage a file of past usage",
+    "description": (
+        "Every line is judged like an event that is sent, but for its age; nothing counts until the backfill is applied. The columns of a "
+        "CSV file are called like the fields of an event, those of properties `properties.NAME`. The same file sent again is the same "
+        "backfill. Needs a platform key. Scope: `billing:write`."
+    ),
+    "parameters": [
+        {"name": "reason", "in": "query", "required": True, "schema": {"type": "string", "minLength": 10, "maxLength": 500}},
+        {"name": "organization_id", "in": "query", "required": False, "schema": {"type": "string", "minLength": 1, "maxLength": 255}},
+        {"name": "file_name", "in": "query", "required": False, "schema": {"type": "string", "minLength": 1, "maxLength": 255}},
+    ],
+    "requestBody": {"required": True, "content": {"application/x-ndjson": _FILE, "text/csv": _FILE}},
+    "responses": {"201": {"description": "Staged.", "content": {JSON: {"schema": {"$ref": "#/components/schemas/BackfillOut"}}}}},
+}
+PATHS: dict[str, dict[str, dict[str, Any]]] = {
+    "/billing/usage": {"post": RECORD_USAGE},
+    "/billing/usage/backfills": {"post": STAGE_BACKFILL},
+}

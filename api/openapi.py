@@ -84,7 +84,8 @@ def document(public_url: str) -> dict[str, Any]:
         operations = paths.setdefault(PARAMETER.sub(r"{\g<name>}", declared.path), {})
         operations[declared.method.lower()] = _operation(declared, problem)
     for path, operations in documented.PATHS.items():
-        paths[path] = {method: _with_problems(operation, problem) for method, operation in operations.items()}
+        described = {method: _with_problems(operation, problem) for method, operation in operations.items()}
+        paths.setdefault(path, {}).update(described)
     return {
         "openapi": "3.1.0",
         "info": {"title": "ValueVerse Billing API", "version": VERSION, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}},

@@ -20,7 +20,7 @@ from core.invoicing.usage_effect import Effect
 from core.metering.corrections import events
 from core.metering.corrections.events import Amendment, Correction, State
 
-TAG = "Usage corrections"
+TAG = "Usage"
 Why = Annotated[
     str, Meta(min_length=10, max_length=500, pattern=LINE_PATTERN, description="Kept with the correction and in the audit trail.")
 ]

@@ -110,3 +110,43 @@ def test_what_is_refused(api: Api, session: Session, customer: Organization, met
     late = api.post(f"{EVENTS}/void", body)
     assert (late.status_code, late.get_json()["code"]) == (409, "period_closed")
     assert _quantity(session, customer, metric) == 60
+
+
+def test_a_file_of_last_month_is_staged_tried_applied_billed_and_taken_back(
+    api: Api, session: Session, customer: Organization, metric: Metric
+) -> None:
+    files = "/billing/usage/backfills"
+    table = "event_name,idempotency_key,timestamp,quantity\n" + "".join(f"calls,f-{n},2026-05-2{n}T08:30:00Z,100\n" for n in range(2))
+    about = {"organization_id": "known", "file_name": "may.csv", "reason": "The collector was down."}
+    headers = {"Authorization": f"Bearer {api.token}"}
+
+    def upload(content: str, media: str = "text/csv", **given: Any) -> Any:
+        query = {**about, **given}
+        return api.client.post(f"/api/v1{files}", query_string=query, data=content, content_type=media, headers=headers)
+
+    staged = upload(table)
+    assert (staged.status_code, staged.get_json()["events"], staged.get_json()["status"]) == (201, 2, "staged")
+    address = f"{files}/{staged.get_json()['id']}"
+    trial = api.made(f"{address}/apply", {"dry_run": True})
+    assert _quantity(session, customer, metric) == 60
+    done = api.made(f"{address}/apply", {})
+    for name in ("events", "known", "hours", "changes"):
+        assert trial[name] == done[name]
+    assert [(one["hour"], one["before"], one["after"]) for one in done["hours"]] == [
+        (f"2026-05-2{n}T08:00:00Z", "0", "100") for n in range(2)
+    ]
+    assert [(one["before"], one["after"], one["adjusts"]) for one in done["changes"]] == [("30.00", "130.00", True)]
+    assert _bill(session, customer, datetime(2026, 7, 1, tzinfo=UTC))["sum adjustment"] == 10000
+    undone = api.made(f"{address}/revert", {"reason": "It was the wrong file."})
+    assert (undone["events"], undone["keys_released"], undone["backfill"]["status"]) == (2, True, "reverted")
+    assert _quantity(session, customer, metric) == 60
+    assert [row["status"] for row in api.get(files, organization_id="known").get_json()["data"]] == ["reverted"]
+    faulty = upload("event_name,idempotency_key,timestamp\ncalls,g,2026-05-20T08:30:00Z\nclals,h,2026-05-20T08:30:00Z\n").get_json()
+    assert [(one["line"], one["detail"]) for one in faulty["faults"]] == [(3, "No metric reads events named clals. Did you mean calls?")]
+    assert api.post(f"{files}/{faulty['id']}/apply", {}).get_json()["code"] == "faulty_lines"
+    assert api.made(f"{files}/{faulty['id']}/discard", {})["status"] == "discarded"
+    old = upload('{"event_name":"calls","idempotency_key":"old","timestamp":"2026-03-31T08:00:00Z"}', "application/x-ndjson").get_json()
+    assert api.post(f"{files}/{old['id']}/apply", {}).status_code == 200, "before the subscription began no price holds"
+    assert upload(table, "text/plain").status_code == 415
+    assert upload("no,such,columns\n1,2,3").status_code == 422
+    assert upload(table, organization_id="nobody").status_code == 404
