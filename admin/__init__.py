@@ -22,6 +22,7 @@ PAGES = (
     "plan_changes",
     "catalog",
     "simulations",
+    "plan_moves",
     "metrics",
     "runs",
     "invoices",

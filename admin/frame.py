@@ -19,7 +19,12 @@ SECTIONS = (
     ("Customers", (("accounts", "Accounts", "users"), ("subscriptions", "Subscriptions", "calendar"), ("invoices", "Invoices", "invoice"))),
     (
         "Catalogue",
-        (("catalog", "Plans and prices", "plan"), ("simulations", "Price simulations", "scale"), ("metrics", "Metrics", "usage")),
+        (
+            ("catalog", "Plans and prices", "plan"),
+            ("simulations", "Price simulations", "scale"),
+            ("moves", "Plan moves", "up-down"),
+            ("metrics", "Metrics", "usage"),
+        ),
     ),
     ("Data", (("events", "Events", "activity"), ("mails", "Mails", "mail"))),
     ("System", (("health", "Health", "heart"), ("audit", "Audit", "list"))),
@@ -34,6 +39,7 @@ NEEDS = {
     "invoices": "invoices.view",
     "catalog": "catalog.view",
     "simulations": "catalog.view",
+    "moves": "catalog.view",
     "metrics": "catalog.view",
     "events": "events.view",
     "mails": "accounts.view",

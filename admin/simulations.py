@@ -33,7 +33,8 @@ from web.forms import field_errors, once
 from web.htmx import page, redirect_to
 
 PLANS_MAX = 200
-SHORT = ("−50 %", "−20 %", "−5 %", "under 0", "same", "+5 %", "+20 %", "+50 %", "more")
+SHORT = ("<−50", "−50", "−20", "−5", "0", "+5", "+20", "+50", ">50")
+"""The end of each band that lies farther from no change."""
 HEAD = ("subscription_id", "organization_id", "account", "currency", "periods", "billed", "simulated", "difference", "percent", "error")
 CURSOR = re.compile(r"(-?[0-9]{1,18})\.([0-9a-f-]{36})")
 
@@ -127,7 +128,7 @@ def _index(form: dict[str, str], error: BillingError | None = None) -> Response:
         current="simulations",
         errors=errors,
         form={"periods": "3", **form},
-        versions=[("", "The plan document below"), *versions],
+        versions=[*versions, ("", "The plan document below")],
         plans=[("", "Every plan"), *((plan.code, plan.name) for plan in plans)],
         currencies=[("", "Every currency"), *((code, code) for code in sorted(CURRENCIES))],
         periods_max=PERIODS_MAX,
