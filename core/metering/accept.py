@@ -1,7 +1,7 @@
 """The verdict on each event of a request: accepted and which metrics it feeds, or refused, why and where. Nothing is written here.
 
-Three roads lead to the same verdict: `alike` judges a request whose events are all written alike, `quick` one whose events are all in
-order, both column by column; anything unusual goes the `careful` road, event by event.
+Four roads lead to the same verdict: `alike` judges a request whose events are all written alike, `quick` one whose events are all in
+order, both column by column; `lone` a request of one event in order. Anything unusual goes the `careful` road, event by event.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.errors import Forbidden
-from core.metering import alike, bodies, careful, quick, unclaimed
+from core.metering import alike, bodies, careful, lone, quick, unclaimed
 from core.metering.bodies import Form, Malformed, TooLarge
 from core.metering.careful import Refused, Window
-from core.metering.columns import Columns
+from core.metering.columns import Columns, Lone
 from core.metering.directory import Account, Directory, Principal
 
 SCOPES = frozenset({"usage:write", "admin"})
@@ -28,7 +28,7 @@ class Verdict:
     """What becomes of a request of `events` events. `fed[i]` is the JSON list of metric codes that the i-th accepted event feeds."""
 
     events: int
-    accepted: Columns | None
+    accepted: Columns | Lone | None
     fed: Sequence[str]
     refused: tuple[Refused, ...]
     organization_id: uuid.UUID | None
@@ -57,8 +57,10 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
         raise Malformed("There is no event in the request.")
     if len(raws) > window.events_max:
         raise TooLarge(f"There are {len(raws)} events in the request; send at most {window.events_max} at once.")
-    accepted, fed, refused = careful.judge(directory, own, raws, window=window, at=at)
     single = form == Form.JSON and not body.lstrip().startswith(b"[")
+    if len(raws) == 1 and (found := lone.judge(directory, own, raws[0], window=window, at=at)) is not None:
+        return Verdict(1, found[0], (found[1],), (), principal.organization_id, principal.key_id, single)
+    accepted, fed, refused = careful.judge(directory, own, raws, window=window, at=at)
     return Verdict(len(raws), accepted, fed, refused, principal.organization_id, principal.key_id, single, fed.count(unclaimed.FED))
 
 

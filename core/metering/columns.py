@@ -5,9 +5,10 @@ Quantities are two integers, whole units and 10^-12ths, so that a hundred thousa
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from core.metering.texts import Texts, joined, laid_out, texts
+from core.metering.texts import NEITHER, WORD, Texts, field, joined, laid_out, texts
 from core.money import EXACT
 
 PLACES = 12
@@ -81,8 +82,73 @@ class Columns:
         return len(self.texts)
 
 
-def pack(columns: Columns) -> bytes:
-    """`columns`, as they were accepted, as a payload of the log."""
+@dataclass(slots=True)
+class Lone:
+    """The one event of a request, without subscription and unit, and as little else as it takes: arrays of one cost more than they hold."""
+
+    organization: int
+    event: int
+    timestamp: int
+    defaulted: bool
+    whole: int
+    fraction: int
+    key: bytes
+    properties: bytes
+    position: int = 0
+
+    def __len__(self) -> int:
+        return 1
+
+
+LONE = np.dtype(
+    [
+        ("organizations", "<i4"),
+        ("events", "<i4"),
+        ("timestamps", "<i8"),
+        ("defaulted", "?"),
+        ("wholes", "<i8"),
+        ("fractions", "<i8"),
+        ("positions", "<i2"),
+        ("key_sizes", "<i4"),
+        ("sizes", "<i4"),
+    ]
+)
+"""The numbers of a lone event in its payload; its piece of texts follows."""
+LONE_FORM = b"\x03"
+LONE_TEXTS = 1 + LONE.itemsize
+_pack_lone = struct.Struct("<iiq?qqhii").pack
+
+
+def is_lone(payload: bytes) -> bool:
+    """Whether the payload holds one event as pack() writes a Lone, whole."""
+    if payload[:1] != LONE_FORM or len(payload) < LONE_TEXTS:
+        return False
+    key_size, size = _sizes(payload, LONE_TEXTS - 2 * WORD)
+    return bool(len(payload) == LONE_TEXTS + size and 0 < key_size <= size - len(NEITHER) - 2 * WORD)
+
+
+def unpack_lone(payloads: Sequence[bytes]) -> Columns:
+    """The events of payloads that are lone, one after another."""
+    rows = np.frombuffer(b"".join([payload[1:LONE_TEXTS] for payload in payloads]), LONE)
+    places = np.full(len(rows), len(NEITHER) + WORD, np.int32)
+    key_sizes, sizes = (np.ascontiguousarray(rows[name]) for name in ("key_sizes", "sizes"))
+    pieces = laid_out(b"".join([payload[LONE_TEXTS:] for payload in payloads]), sizes, places, key_sizes)
+    numbers = {name: np.ascontiguousarray(rows[name]) for name in NUMBERS}
+    return Columns(**numbers, texts=pieces)
+
+
+def pack(accepted: Columns | Lone) -> bytes:
+    """Events of one request, as they were accepted, as a payload of the log."""
+    return _packed_lone(accepted) if isinstance(accepted, Lone) else _packed(accepted)
+
+
+def _packed_lone(one: Lone) -> bytes:
+    data = NEITHER + field(one.key) + field(one.properties)
+    numbers = one.organization, one.event, one.timestamp, one.defaulted, one.whole, one.fraction, one.position
+    return LONE_FORM + _pack_lone(*numbers, len(one.key), len(data)) + data
+
+
+def _packed(columns: Columns) -> bytes:
     stored = _Stored(
         columns.organizations.tobytes(),
         columns.events.tobytes(),
@@ -103,6 +169,8 @@ def unpack(payload: bytes) -> Columns:
     """The columns of a payload; raises Corrupt."""
     try:
         stored: _Stored | _StoredLists
+        if is_lone(payload):
+            return unpack_lone([payload])
         if payload[:1] == FORM:
             stored = _decode(_decompressor().decompress(memoryview(payload)[1:]))
             pieces = laid_out(stored.data, *(np.frombuffer(part, np.int32) for part in (stored.sizes, stored.key_places, stored.key_sizes)))
@@ -136,8 +204,9 @@ def _check(columns: Columns) -> None:
 
 
 FORM = b"\x02"
-"""First byte of a payload; those of the first release begin with zstd's magic number."""
+"""First byte of a payload; that of a Lone is LONE_FORM, those of the first release begin with zstd's magic number."""
 NUMBERS = ("organizations", "events", "timestamps", "defaulted", "wholes", "fractions", "positions")
+_sizes = struct.Struct("<ii").unpack_from
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 _decode_lists = msgspec.msgpack.Decoder(_StoredLists).decode
@@ -149,6 +218,13 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
         return parts[0]
     numbers: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NUMBERS}
     return Columns(**numbers, texts=joined([part.texts for part in parts]))
+
+
+def moved(accepted: Columns | Lone, places: Sequence[int]) -> Columns | Lone:
+    """The same events at other positions of the request: the n-th at `places[n]`."""
+    if isinstance(accepted, Lone):
+        return replace(accepted, position=places[accepted.position])
+    return replace(accepted, positions=np.array(places, np.int16)[accepted.positions])
 
 
 def take(columns: Columns, rows: Int64) -> Columns:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -83,19 +84,10 @@ class Counted:
 
 def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, claim: Callable[[Entries], Claim]) -> Counted:
     """Count `batches` (in order of id); `types` by event number. Batches that cannot be read are set aside in `poisoned`."""
-    good: list[Batch] = []
-    parts: list[Columns] = []
-    poisoned: list[tuple[Batch, str]] = []
-    for batch in batches:
-        try:
-            parts.append(column_form.unpack(batch.payload))
-            good.append(batch)
-        except Corrupt as error:
-            poisoned.append((batch, str(error)))
+    good, sizes, parts, poisoned = _unpacked(batches)
     if not parts:
         return Counted(b"", 0, None, {}, (), poisoned)
     everything = column_form.concatenate(parts)
-    sizes = [len(part) for part in parts]
     owner = np.repeat(np.arange(len(good)), sizes)
     rows = entries(everything, seed)
     claimed = claim(rows)
@@ -108,6 +100,31 @@ def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, c
     received = np.array([batch.received_at for batch in good], np.int64)[owner[order]]
     sums, tallies = _usage(mine, ids, types)
     return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned)
+
+
+def _unpacked(batches: Sequence[Batch]) -> tuple[list[Batch], list[int], list[Columns], list[tuple[Batch, str]]]:
+    """The batches that can be read, the events of each, all these events, and the others with what is wrong. Lone events side by side
+    are read at once."""
+    good: list[Batch] = []
+    sizes: list[int] = []
+    parts: list[Columns] = []
+    poisoned: list[tuple[Batch, str]] = []
+    for lone, group in groupby(batches, lambda batch: column_form.is_lone(batch.payload)):
+        if lone:
+            ones = list(group)
+            parts.append(column_form.unpack_lone([batch.payload for batch in ones]))
+            good += ones
+            sizes += [1] * len(ones)
+            continue
+        for batch in group:
+            try:
+                parts.append(column_form.unpack(batch.payload))
+            except Corrupt as error:
+                poisoned.append((batch, str(error)))
+                continue
+            good.append(batch)
+            sizes.append(len(parts[-1]))
+    return good, sizes, parts, poisoned
 
 
 def _sorted(organizations: Int32, events: Int32, timestamps: Int64) -> NDArray[np.intp]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from core.metering import accept
 from core.metering.accept import Verdict
 from core.metering.bodies import Form, Malformed, TooLarge
 from core.metering.careful import REFUSED_EVENT_BYTES_MAX, Refused, Window
+from core.metering.columns import moved
 from core.metering.directory import Directory, Principal
 from core.metering.wire import Fault
 
@@ -48,7 +47,7 @@ def judge(
     verdict = accept.judge(directory, principal, body, Form.NDJSON, window=window, at=at)
     columns = verdict.accepted
     if refused and columns is not None:
-        columns = replace(columns, positions=np.array(places, np.int16)[columns.positions])
+        columns = moved(columns, places)
     refused += [replace(one, index=places[one.index]) for one in verdict.refused]
     refused.sort(key=lambda one: one.index)
     return replace(verdict, events=len(events), accepted=columns, refused=tuple(refused), single=single)

@@ -88,7 +88,7 @@ def texts(
     places = np.full(len(keys), len(NEITHER) + WORD, np.int32)
     units, subscriptions = units or {}, subscriptions or {}
     for row in units.keys() | subscriptions.keys():
-        heads[row] = _field(subscriptions.get(row)) + _field(units[row].encode() if row in units else None)
+        heads[row] = field(subscriptions.get(row)) + field(units[row].encode() if row in units else None)
         places[row] = len(heads[row]) + WORD
     parts = zip(heads, length_words(key_sizes), keys, length_words(property_sizes), properties, strict=True)
     return laid_out(b"".join(chain.from_iterable(parts)), places + key_sizes + WORD + property_sizes, places, key_sizes)
@@ -96,8 +96,8 @@ def texts(
 
 def _few(keys: Sequence[bytes], properties: Sequence[bytes], units: Mapping[int, str], subscriptions: Mapping[int, bytes]) -> Texts:
     """The same without a detour through arrays."""
-    heads = [_field(subscriptions.get(row)) + _field(units[row].encode() if row in units else None) for row in range(len(keys))]
-    pieces = [head + _field(key) + _field(line) for head, key, line in zip(heads, keys, properties, strict=True)]
+    heads = [field(subscriptions.get(row)) + field(units[row].encode() if row in units else None) for row in range(len(keys))]
+    pieces = [head + field(key) + field(line) for head, key, line in zip(heads, keys, properties, strict=True)]
     sizes = [len(piece) for piece in pieces]
     numbers = np.array([sizes, [len(head) + WORD for head in heads], [len(key) for key in keys]], np.int32)
     starts = np.array([0, *accumulate(sizes[:-1])], np.int64)
@@ -121,5 +121,6 @@ def joined(parts: Sequence[Texts]) -> Texts:
     )
 
 
-def _field(value: bytes | None) -> bytes:
+def field(value: bytes | None) -> bytes:
+    """The value behind its length word."""
     return NULL if value is None else len(value).to_bytes(WORD, "big") + value

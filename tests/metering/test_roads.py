@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.metering import alike, bodies, careful, plain, quick, wire
+from core.metering import alike, bodies, careful, lone, plain, quick, wire
 from core.metering.bodies import Form
 from core.metering.careful import Window
-from core.metering.columns import NUMBERS, Columns
+from core.metering.columns import NUMBERS, Columns, pack, unpack
 from core.metering.directory import Account, EventType, event_type
 from core.metering.meters import Condition, Meter
 from core.metering.models import Aggregation
@@ -67,6 +67,7 @@ def both(body: bytes, own: Account | None = OWN, form: Form = Form.JSON) -> Any:
     directory: Any = FixedDirectory()
     raws = bodies.cut(body, form)
     same_reading(raws)
+    same_alone(directory, own, raws)
     slow = careful.judge(directory, own, raws, window=WINDOW, at=NOW)
     fast = [road.judge(directory, own, body, form, window=WINDOW, at=NOW) for road in (alike, quick)]
     for answer in fast:
@@ -83,6 +84,18 @@ def same_reading(raws: list[bytes]) -> None:
     for raw in raws:
         fast = plain.read(raw)
         assert fast is None or fast == wire.read(raw)
+
+
+def same_alone(directory: Any, own: Account | None, raws: list[bytes]) -> None:
+    """An event judged alone is judged as among others, and comes back from the log as it was accepted."""
+    for raw in raws:
+        fast = lone.judge(directory, own, raw, window=WINDOW, at=NOW)
+        if fast is not None:
+            slow, fed, refused = careful.judge(directory, own, [raw], window=WINDOW, at=NOW)
+            assert refused == (), "an event was accepted alone that the careful road refuses"
+            assert slow is not None
+            assert fed == [fast[1]]
+            assert_same(unpack(pack(fast[0])), slow)
 
 
 def assert_same(mine: Columns, reference: Columns) -> None:
