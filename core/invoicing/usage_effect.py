@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -29,6 +30,10 @@ from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
 
 T = TypeVar("T")
+
+
+class _OnlyTried(Exception):
+    """A dry run is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def measured(
     dry_run: bool = False,
 ) -> tuple[T, Effect]:
     """Carry out `act` and say what it changes; `touched` names instants of usage, each of which must still be billable."""
-    with session.begin_nested() as savepoint:
+    with suppress(_OnlyTried), session.begin_nested():
         subjects = _subjects(session, organization_id, at)
         before = _rated(session, subjects)
         done = act()
@@ -127,7 +132,7 @@ def measured(
                 code="period_closed",
             )
         if dry_run:
-            savepoint.rollback()
+            raise _OnlyTried  # out of the savepoint: all of it is taken back
     return done, Effect(tuple(_changes(before, after, at)))
 
 
