@@ -49,7 +49,7 @@ STATUSES = {
     MoveStatus.UNDOING: ("info", "◔", "Taking back"),
     MoveStatus.DONE: ("ok", "●", "Finished"),
 }
-WHEN = ((Timing.PERIOD_END, "The end of each one's period"), (Timing.NOW, "The preview"), (Timing.DATE, "A day"))
+WHEN = ((Timing.PERIOD_END, "Each one's period end"), (Timing.NOW, "The preview"), (Timing.DATE, "A day"))
 WORKING = (MoveStatus.PREVIEWING, MoveStatus.MOVING, MoveStatus.UNDOING)
 
 

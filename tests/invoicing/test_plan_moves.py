@@ -18,7 +18,7 @@ from core.invoicing.plan_move_preview import Flag
 from core.subscriptions import plan_change
 from core.subscriptions.models import Subscription
 from tests.factories import START, make_metric, make_organization, make_plan, make_subscription, use
-from tests.invoicing.books import amounts, issued
+from tests.invoicing.books import Statements, amounts, issued
 
 NOW = datetime(2026, 7, 11, tzinfo=UTC)
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
@@ -159,3 +159,21 @@ def test_a_move_to_nowhere_is_refused(session: Session, shop: tuple[PlanVersion,
     with pytest.raises(Invalid) as refused:
         plan_moves.start(session, from_version=old, to=new, timing=Timing.DATE, on=NOW - timedelta(days=1), at=NOW, actor=SYSTEM)
     assert [error.pointer for error in refused.value.errors] == ["/on"]
+
+
+def test_a_preview_takes_the_same_statements_whatever_its_size(
+    session: Session, shop: tuple[PlanVersion, PlanVersion, list[Subscription]]
+) -> None:
+    old, new, _ = shop
+
+    def statements(count: int) -> int:
+        for _ in range(count):
+            make_subscription(session, make_organization(session), old)
+        move = plan_moves.start(session, from_version=old, to=new, timing=Timing.NOW, at=NOW, actor=SYSTEM)
+        session.expire_all()
+        with Statements(session) as seen:
+            assert plan_moves.step(session, move.id, at=NOW, actor=SYSTEM)
+            session.flush()
+        return seen.count
+
+    assert statements(1) == statements(20)
