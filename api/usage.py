@@ -25,7 +25,7 @@ from core.metering.bodies import Form, Malformed, TooLarge, UnsupportedEncoding
 from core.metering.careful import Refused, Window
 from core.metering.directory import Directory, Principal
 from core.metering.foreign import Untranslatable
-from core.metering.log import Log
+from core.metering.log import open_log
 from core.metering.rates import Rates
 from core.metering.results import Result
 from web.requests import ACCEPTED, HEADER
@@ -52,7 +52,7 @@ class UsageEndpoint:
     def __init__(self, inner: Any, settings: Settings) -> None:
         self._inner, self._settings = inner, settings
         self._directory = Directory(settings.database_url, lenient=settings.usage_unknown_events == "lenient")
-        self._log = Log(settings.database_url, backlog_max=settings.usage_backlog_events_max)
+        self._log = open_log(settings.database_url, backlog_max=settings.usage_backlog_events_max, url=settings.usage_log_url)
         self._rates = Rates(max(1, settings.usage_rate_per_second // max(1, settings.web_workers)))
         self._window = Window(
             timedelta(days=settings.usage_window_past_days),

@@ -75,6 +75,7 @@ class Settings:
     usage_dedup_store: str = "memory"
     usage_rate_per_second: int = 50_000
     usage_unknown_events: str = "strict"
+    usage_log_url: str = ""
     usage_archive_url: str = ""
     usage_archive_after_days: int = 37
     usage_events_days: int = 400
@@ -134,6 +135,7 @@ class Settings:
                 ),
                 ("USAGE_UNKNOWN_EVENTS", self.usage_unknown_events, "strict|lenient", "strict or lenient"),
                 ("USAGE_ARCHIVE_URL", self.usage_archive_url, r"((file:/|s3:|gs:|az:)//\S+|)", "a file:///, s3://, gs:// or az:// address"),
+                ("USAGE_LOG_URL", self.usage_log_url, r"(kafka://[^/\s]+/[A-Za-z0-9._-]+|)", "kafka://host:9092,host:9092/topic"),
                 ("SELLER_COUNTRY", self.seller.country, "[A-Z]{2}", "two capital letters (ISO 3166-1)"),
             )
             if not re.fullmatch(pattern, value)
@@ -194,9 +196,9 @@ def _count(text: str) -> int:
 
 
 def _at_least_one(text: str) -> int:
-    if _count(text) == 0:
-        raise ValueError("must be 1 or more")
-    return _count(text)
+    if number := _count(text):
+        return number
+    raise ValueError("must be 1 or more")
 
 
 def _seconds(text: str) -> Decimal:
@@ -240,6 +242,7 @@ VARIABLES = {
     "usage_dedup_store": ("USAGE_DEDUP_STORE", str),
     "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
     "usage_unknown_events": ("USAGE_UNKNOWN_EVENTS", str),
+    "usage_log_url": ("USAGE_LOG_URL", str),
     "usage_archive_url": ("USAGE_ARCHIVE_URL", str),
     "usage_archive_after_days": ("USAGE_ARCHIVE_AFTER_DAYS", _at_least_one),
     "usage_events_days": ("USAGE_EVENTS_DAYS", _at_least_one),
@@ -264,8 +267,6 @@ SELLER_VARIABLES = {
     "bank_name": "SELLER_BANK_NAME",
     "series": "SELLER_SERIES",
 }
-
-
 REQUIRED_IN_PRODUCTION = {
     "REDIS_URL": "the queue (redis://host/0)",
     "SMTP_URL": "the mail server (smtps://user:password@host)",
@@ -279,10 +280,8 @@ REQUIRED_IN_PRODUCTION = {
 
 def _weakness(secret: str) -> str:
     """Why nobody should rely on `secret`; empty when they may (32 random characters hold more than ten different ones)."""
-    if secret == WEAK_SECRET:
-        return "it is the one everybody knows"
-    if len(secret) < SECRET_LENGTH_MIN:
-        return f"it has fewer than {SECRET_LENGTH_MIN} characters"
+    if secret == WEAK_SECRET or len(secret) < SECRET_LENGTH_MIN:
+        return "it is the one everybody knows" if secret == WEAK_SECRET else f"it has fewer than {SECRET_LENGTH_MIN} characters"
     return "it repeats a few characters" if len(set(secret)) < SECRET_DIFFERENT_MIN else ""
 
 

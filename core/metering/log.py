@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from psycopg import Connection, Error, InterfaceError, OperationalError
@@ -39,6 +39,27 @@ REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_
   SELECT clock_timestamp(), * FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::smallint[],
     %s::text[], %s::text[], %s::text[], %s::bytea[])"""
 BACKLOG = "SELECT coalesce(sum(events), 0) FROM usage_pending"
+
+
+class UsageLog(Protocol):
+    """Where accepted usage is durable before its request is answered: in this database (`Log`), or in Kafka (core.metering.kafka)."""
+
+    def append(self, verdict: Verdict) -> int | None:
+        """Make the verdict durable and return the batch's id (None when no event was accepted). Raises Unavailable; then nothing counts."""
+        ...
+
+    def close(self) -> None:
+        """Store what waits and stop."""
+        ...
+
+
+def open_log(database_url: str, *, backlog_max: int, url: str = "") -> UsageLog:
+    """The log at `url` (kafka://…); in the database when it is empty."""
+    if url:
+        from core.metering.kafka.log import KafkaLog
+
+        return KafkaLog(database_url, url)
+    return Log(database_url, backlog_max=backlog_max)
 
 
 class _Waiting:

@@ -17,6 +17,7 @@ from sqlalchemy import Row, and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.errors import FieldError, Invalid, NotFound
+from core.metering.kafka.models import UsageLogOffset
 from core.metering.models import (
     Metric,
     usage_batch_results,
@@ -112,13 +113,19 @@ def freshness(session: Session, organization_id: uuid.UUID | None, *, at: dateti
     mine = or_(usage_pending.c.organization_id == organization_id, usage_pending.c.organization_id.is_(None))
     query = select(func.min(usage_pending.c.received_at), func.coalesce(func.sum(usage_pending.c.events), 0))
     oldest, backlog = session.execute(query.where(mine) if organization_id else query).one()
-    counted_up_to = oldest or at
+    counted_up_to = min(found for found in (oldest, _taken_up_to(session), at) if found is not None)
     return Freshness(counted_up_to, max(0.0, (at - counted_up_to).total_seconds()), int(backlog))
 
 
 def pending_before(session: Session, instant: datetime) -> bool:
     """Whether anything accepted before `instant` (real time, not a test clock's) is not counted yet."""
-    return bool(session.scalar(select(select(usage_pending.c.batch_id).where(usage_pending.c.received_at < instant).exists())))
+    waits = select(usage_pending.c.batch_id).where(usage_pending.c.received_at < instant).exists()
+    return bool(session.scalar(select(waits))) or (_taken_up_to(session) or instant) < instant
+
+
+def _taken_up_to(session: Session) -> datetime | None:
+    """Up to when a log outside the database was taken into it; None when there is none."""
+    return session.scalar(select(func.min(UsageLogOffset.caught_up_at)).where(UsageLogOffset.retired_at.is_(None)))
 
 
 def batch(session: Session, organization_id: uuid.UUID | None, batch_id: int) -> Batch:
