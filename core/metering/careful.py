@@ -101,6 +101,7 @@ def judge(
         except Fault as fault:
             raw = raws[index][:REFUSED_EVENT_BYTES_MAX]
             refused.append(Refused(index, fault.code, fault.pointer, fault.detail, account.id if account else None, raw))
+            fault.__traceback__ = None  # `read` holds the fault and it would hold this frame: a circle, and the body in it
     return _columns(kept) if kept else None, fed, tuple(refused)
 
 
@@ -126,7 +127,7 @@ def _read(raw: bytes) -> Candidate | Fault:
     try:
         return plain.read(raw) or wire.read(raw)
     except Fault as fault:
-        return fault
+        return Fault(fault.code, fault.pointer, fault.detail)  # without its traceback, whose frames hold the body and this very fault
 
 
 def _unread(

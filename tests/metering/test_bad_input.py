@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import resource
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from core.metering.wire import Fault
 from tests.metering.conftest import Metering
 
 KEY = "wire-1"
@@ -152,6 +154,17 @@ def test_a_bad_body_is_refused_as_a_whole(
     assert status == expected, answer
     assert {"type", "title", "status", "detail", "request_id"} <= answer.keys()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def test_a_refused_event_leaves_no_circle_behind(metering: Metering, sender: tuple[uuid.UUID, str]) -> None:
+    """A fault that its own traceback holds would keep the whole body until the collector comes round, which is seldom."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert metering.post(sender[1], wire(idempotency_key=b'"%s"' % (b"k" * 1_000_000)))[0] == 422
+        assert not [found for found in gc.get_objects() if isinstance(found, Fault)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x", "Basic dXNlcjpw", "Bearer vv_test_" + "A" * 43, "Bearer " + "é" * 9])
