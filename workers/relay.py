@@ -6,7 +6,7 @@ import argparse
 import signal
 import threading
 
-from core import config, logs
+from core import clock, config, logs
 from core.metering.kafka.relay import Relay, keep_relaying
 
 
@@ -19,12 +19,12 @@ def main() -> int:
     settings = config.current()
     logs.configure()
     if given.retire:
-        Relay(settings.database_url, given.retire).retire()
+        Relay(settings.database_url, given.retire, now=clock.now).retire()
         return 0
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    keep_relaying(lambda: Relay(settings.database_url, settings.usage_log_url, partitions=given.partition), stopped)
+    keep_relaying(lambda: Relay(settings.database_url, settings.usage_log_url, now=clock.now, partitions=given.partition), stopped)
     return 0
 
 

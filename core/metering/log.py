@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
@@ -53,12 +54,12 @@ class UsageLog(Protocol):
         ...
 
 
-def open_log(database_url: str, *, backlog_max: int, url: str = "") -> UsageLog:
-    """The log at `url` (kafka://…); in the database when it is empty."""
+def open_log(database_url: str, *, backlog_max: int, now: Callable[[], datetime], url: str = "") -> UsageLog:
+    """The log at `url` (kafka://…); in the database when it is empty. `now` is real time."""
     if url:
         from core.metering.kafka.log import KafkaLog
 
-        return KafkaLog(database_url, url)
+        return KafkaLog(database_url, url, now=now)
     return Log(database_url, backlog_max=backlog_max)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from api.usage import UsageEndpoint
-from core import config
+from core import clock, config
 from core.config import Settings
 from core.db import transaction
 from core.metering import queries
@@ -59,7 +59,7 @@ def test_a_killed_relay_loses_and_doubles_nothing(through_kafka: Metering, url: 
     context.set_forkserver_preload(["core.metering.kafka.relay"])
     never = context.Event()
     for round_ in range(KILLS):
-        process = context.Process(target=Relay(metering.url, url).run, args=(never,), daemon=True)
+        process = context.Process(target=Relay(metering.url, url, now=clock.now).run, args=(never,), daemon=True)
         process.start()
         before = metering.value("SELECT coalesce(sum(next_offset), 0) FROM usage_log_offsets")
         for part in range(6):
@@ -76,7 +76,7 @@ def test_a_killed_relay_loses_and_doubles_nothing(through_kafka: Metering, url: 
     with metering.app.app_context(), transaction() as session:
         assert queries.pending_before(session, datetime.now(UTC)), "what Kafka still has is not counted"
     stopped = threading.Event()
-    taking = threading.Thread(target=keep_relaying, args=(lambda: Relay(metering.url, url), stopped))
+    taking = threading.Thread(target=keep_relaying, args=(lambda: Relay(metering.url, url, now=clock.now), stopped))
     sent = datetime.now(UTC)
     taking.start()
     try:
@@ -96,7 +96,7 @@ def test_a_killed_relay_loses_and_doubles_nothing(through_kafka: Metering, url: 
     assert metering.value("SELECT count(*) FROM usage_rejections") == 1
     with metering.app.app_context(), transaction() as session:
         assert not queries.pending_before(session, sent)
-    Relay(metering.url, url).retire()
+    Relay(metering.url, url, now=clock.now).retire()
     with metering.app.app_context(), transaction() as session:
         assert not queries.pending_before(session, datetime.now(UTC)), "a log that is not used any more holds nothing up"
 

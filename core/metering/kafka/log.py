@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -33,14 +33,10 @@ KNOWN = """INSERT INTO usage_log_offsets (topic, partition, caught_up_at) SELECT
     caught_up_at = CASE WHEN usage_log_offsets.retired_at IS NULL THEN usage_log_offsets.caught_up_at ELSE excluded.caught_up_at END"""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class KafkaLog:
     """Appends the accepted events of judged requests, for the threads of one process; started by the first."""
 
-    def __init__(self, database_url: str, url: str, *, settings: dict[str, Any] | None = None, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, database_url: str, url: str, *, now: Callable[[], datetime], settings: dict[str, Any] | None = None) -> None:
         self._database_url, self._url, self._settings, self._now = database_url, url, settings or {}, now
         self._topic = address(url)[1]
         self._ids: list[int] = []

@@ -7,8 +7,8 @@ A partition is taken by one relay at a time (advisory lock). The offset's row de
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from threading import Event
 from typing import Any
 
@@ -48,8 +48,8 @@ UNREADABLE = """WITH kept AS (INSERT INTO usage_batches (received_at, accepted, 
 class Relay:
     """Takes the partitions given, or all, until stopped. Raises psycopg's OperationalError when the database goes away."""
 
-    def __init__(self, database_url: str, url: str, *, partitions: Collection[int] = (), settings: dict[str, Any] | None = None) -> None:
-        self._database_url, self._url, self._wanted, self._settings = database_url, url, frozenset(partitions), settings or {}
+    def __init__(self, database_url: str, url: str, *, now: Callable[[], datetime], partitions: Collection[int] = ()) -> None:
+        self._database_url, self._url, self._now, self._wanted = database_url, url, now, frozenset(partitions)
         self._topic = address(url)[1]
         self._next: dict[int, int] = {}
         self._ask_at = 0.0
@@ -74,7 +74,7 @@ class Relay:
 
     def step(self, connection: Connection[Any], consumer: Any) -> None:
         """Take what is there, and note how far everything is taken."""
-        began = datetime.now(UTC)
+        began = self._now()
         found: dict[int, list[Any]] = {}
         for one in consumer.consume(MESSAGES_MAX, timeout=WAIT_SECONDS):
             if one.error() is not None:
@@ -95,7 +95,7 @@ class Relay:
 
     def _client(self) -> dict[str, Any]:
         given = {"group.id": "valueverse-usage", "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50}
-        return client(self._url, **given, **{"fetch.message.max.bytes": BYTES_MAX, **self._settings})
+        return client(self._url, **given, **{"fetch.message.max.bytes": BYTES_MAX})
 
     def _assign(self, connection: Connection[Any], consumer: Any) -> None:
         """Take over every wanted partition that nobody takes, from where the database says."""
@@ -126,7 +126,7 @@ class Relay:
             except (ValueError, msgspec.DecodeError) as error:
                 where = f"partition {partition}, offset {one.offset()}: {error}"
                 log.error("a message cannot be read", where=where)
-                connection.execute(UNREADABLE, (datetime.now(UTC), one.value(), where))
+                connection.execute(UNREADABLE, (self._now(), one.value(), where))
         _write(connection, good)
         self._next[partition] = fresh[-1].offset() + 1
         connection.execute(TAKEN, (self._next[partition], self._topic, partition))
