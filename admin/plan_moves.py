@@ -57,7 +57,7 @@ WORKING = (MoveStatus.PREVIEWING, MoveStatus.MOVING, MoveStatus.UNDOING)
 @requires("catalog.view")
 def moves() -> Response:
     """The moves, newest first, and the form for the next."""
-    return _index({"from_version": request.args.get("from", "")})
+    return _index({"from_version": request.args.get("version", "")})
 
 
 @blueprint.post("/moves")

@@ -51,6 +51,8 @@ def test_a_move_is_previewed_reviewed_carried_out_and_taken_back(
     refused = client.post("/admin/moves", data={**form, "to_version": str(old.id), "when": "period_end", "increase_percent": "12"})
     assert refused.status_code == 422
     assert 'value="12"' in refused.text
+    assert f"/admin/moves?version={old.id}" in client.get(f"/admin/catalog/plans/{old.plan.code}").text
+    assert f'value="{old.id}" selected' in client.get(f"/admin/moves?version={old.id}").text
     started = client.post("/admin/moves", data={**form, "when": "period_end", "increase_percent": "12"})
     assert started.status_code == 303, started.text
     assert "0 of 2 subscriptions previewed" in client.get(started.location).text
