@@ -34,8 +34,9 @@ from core.metering.tables import usage_backfill_rows, usage_backfills
 BATCH_EVENTS = 5_000
 READ_KEYS_ANEW = "UPDATE usage_state SET epoch = epoch + 1 RETURNING dedup_seed"
 ROWS = """SELECT line, event, idempotency_key FROM usage_backfill_rows WHERE backfill_id = %s AND line > %s ORDER BY line LIMIT %s"""
-COUNTED_KEYS = """SELECT r.idempotency_key FROM usage_backfill_rows r WHERE r.backfill_id = %(id)s AND EXISTS (
-    SELECT FROM usage_events e WHERE e.organization_number = %(organization)s AND e.idempotency_key = r.idempotency_key)"""
+COUNTED_KEYS = """SELECT idempotency_key FROM usage_backfill_rows WHERE backfill_id = %(id)s
+  INTERSECT SELECT idempotency_key FROM usage_events WHERE organization_number = %(organization)s"""
+"""As sets: of a join, the planner would choose one by nested loops while it knows nothing of rows just staged."""
 VOIDED_KEYS = """SELECT r.idempotency_key FROM usage_backfill_rows r CROSS JOIN LATERAL (
     SELECT c.kind FROM usage_corrections c WHERE c.organization_number = %(organization)s AND c.idempotency_key = r.idempotency_key
     ORDER BY c.id DESC LIMIT 1) AS newest WHERE r.backfill_id = %(id)s AND newest.kind = 'void'"""
@@ -48,10 +49,8 @@ KEYS = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on) SELE
   FROM unnest(%s::bytea[], %s::bigint[]) AS g ORDER BY 1 ON CONFLICT (key_hash) DO NOTHING"""
 RELEASE = "DELETE FROM usage_dedup_segments WHERE id = ANY(%s) RETURNING keys"
 CORRECTED = "SELECT count(*) FROM usage_corrections WHERE batch_id = ANY(%s)"
-TAKE_BACK = """WITH gone AS (DELETE FROM usage_events e USING (SELECT min("timestamp") AS first, max("timestamp") AS last
-      FROM usage_backfill_rows WHERE backfill_id = %(id)s) AS span
-    WHERE e.organization_number = %(organization)s AND e.event_number = ANY(%(events)s)
-      AND e."timestamp" >= span.first AND e."timestamp" <= span.last AND e.batch_id = ANY(%(batches)s) RETURNING e.*)
+TAKE_BACK = """WITH gone AS (DELETE FROM usage_events e WHERE e.organization_number = %(organization)s AND e.event_number = ANY(%(events)s)
+      AND e."timestamp" >= %(first)s AND e."timestamp" <= %(last)s AND e.batch_id = ANY(%(batches)s) RETURNING e.*)
   INSERT INTO usage_corrections (kind, at, actor_kind, actor_id, actor_label, reason, backfill_id, organization_number, event_number,
     batch_id, position, idempotency_key, received_at, subscription_id, unit, old_timestamp, old_quantity, old_properties)
   SELECT 'revert', %(at)s, %(actor_kind)s, %(actor_id)s, %(actor_label)s, %(reason)s, %(id)s, organization_number, event_number,
@@ -123,7 +122,8 @@ def revert(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID,
         _check_whole(connection, organization, touched)
         who = {"actor_kind": actor.kind, "actor_id": actor.id, "actor_label": actor.label, "reason": reason, "at": at}
         events = sorted({event for event, *_ in touched})
-        asked = {**who, "id": backfill_id, "organization": organization, "events": events, "batches": row.batch_ids}
+        span = {"first": min(_instants(touched)), "last": max(_instants(touched))}
+        asked = {**who, **span, "id": backfill_id, "organization": organization, "events": events, "batches": row.batch_ids}
         taken = connection.execute(TAKE_BACK, asked).rowcount
         for event, of_event in _by_event(touched).items():
             hours.add_up(connection, organization, event, of_event)
