@@ -43,7 +43,7 @@ def read(raw: bytes) -> Candidate | None:
     try:
         event = _decode(raw)
         at = None if event.timestamp is UNSET else parse(event.timestamp)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadTimestamp):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, BadTimestamp):
         return None
     names = [name for name in (event.metric_name, event.event_name, event.metric) if name is not UNSET]
     organizations = [name for name in (event.organization_id, event.organization) if name is not UNSET]
