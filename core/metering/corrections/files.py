@@ -13,7 +13,7 @@ from core.errors import FieldError, Invalid
 from core.metering.wire import FIELDS
 
 BYTES_MAX = 32 * 1024 * 1024
-EVENTS_MAX = 100_000
+EVENTS_MAX = 50_000
 PROPERTY = "properties."
 
 
