@@ -73,7 +73,7 @@ class UsageEndpoint:
     def answer(self, environ: Environ) -> Answer:
         """Status, headers and body for one request."""
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if ACCEPTED.fullmatch(given) else f"req_{random.getrandbits(80):020x}"  # noqa: S311 - a name, no secret
+        request_id = given if ACCEPTED.fullmatch(given) else f"req_{random.getrandbits(80):020x}"
         try:
             status, headers, body = self._take(environ)
         except BillingError as error:

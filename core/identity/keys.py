@@ -13,6 +13,7 @@ import string
 import uuid
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
@@ -97,7 +98,15 @@ def authenticate(session: Session, token: str, *, at: datetime) -> ApiKey:
 
 def hash_token(token: str) -> bytes:
     """What is stored of a key: HMAC-SHA256 under the API_KEY_PEPPER."""
-    return hmac.digest(config.current().api_key_pepper.encode(), token.encode(), hashlib.sha256)
+    keyed = _keyed(config.current().api_key_pepper).copy()
+    keyed.update(token.encode())
+    return keyed.digest()
+
+
+@lru_cache(4)
+def _keyed(pepper: str) -> hmac.HMAC:
+    """An HMAC that has taken in the pepper. A copy of it keeps the interpreter's lock, which hmac.digest() passes on at each call."""
+    return hmac.new(pepper.encode(), digestmod=hashlib.sha256)
 
 
 def touch(session: Session, key_id: uuid.UUID, *, at: datetime) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from core.metering import wire
+from core.metering.columns import PLACES
 from core.metering.instants import BadTimestamp, parse
 from core.metering.wire import Candidate
 
@@ -60,9 +61,9 @@ def read(raw: bytes) -> Candidate | None:
     texts += [value for value in properties.values() if isinstance(value, str)]
     if raw.count(b'"') != QUOTES_OF_A_TEXT * (fields + len(properties) + len(texts)):
         return None  # a name stands twice: the decoder kept the last one
-    whole, fraction = wire.quantity(token.decode())
+    whole, _, places = token.partition(b".")
     organization = organizations[0] if organizations else None
-    return Candidate(names[0], whole, fraction, at, event.idempotency_key, properties, organization, None, None)
+    return Candidate(names[0], int(whole), int(places.ljust(PLACES, b"0")), at, event.idempotency_key, properties, organization, None, None)
 
 
 def _are_plain(properties: dict[str, Any]) -> bool:
