@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from core.metering import alike, bodies, careful, lone, plain, quick, wire
 from core.metering.bodies import Form
 from core.metering.careful import Window
-from core.metering.columns import NUMBERS, Columns, pack, unpack
+from core.metering.columns import NUMBERS, Columns, Corrupt, Lone, pack, unpack
 from core.metering.directory import Account, EventType, event_type
 from core.metering.meters import Condition, Meter
 from core.metering.models import Aggregation
@@ -96,6 +96,15 @@ def same_alone(directory: Any, own: Account | None, raws: list[bytes]) -> None:
             assert slow is not None
             assert fed == [fast[1]]
             assert_same(unpack(pack(fast[0])), slow)
+
+
+def test_a_lone_event_that_was_cut_is_corrupt() -> None:
+    whole = pack(Lone(7, 1, 1_781_524_800_000_000, False, 1, 5 * 10**11, b"key", b"{}", position=3))
+    columns = unpack(whole)
+    assert (columns.texts.all_keys(), columns.positions.tolist(), columns.fractions.tolist()) == ([b"key"], [3], [5 * 10**11])
+    for length in range(len(whole)):
+        with pytest.raises(Corrupt):
+            unpack(whole[:length])
 
 
 def assert_same(mine: Columns, reference: Columns) -> None:
