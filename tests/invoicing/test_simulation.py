@@ -53,7 +53,7 @@ def shop(session: Session) -> tuple[PlanVersion, list[UUID]]:
     return version, ids
 
 
-@pytest.mark.parametrize("seed", (0, 3, 5, 8))
+@pytest.mark.parametrize("seed", [0, 3, 5, 8])
 def test_the_same_prices_make_no_difference_for_anybody(session: Session, seed: int) -> None:
     rng = random.Random(seed)
     metrics = [make_metric(session, code) for code in chance.METRICS]
