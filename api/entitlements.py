@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from core.errors import FieldError, Invalid
 from core.identity.permissions import Scope
 from core.money import parse_decimal
 
+FEATURE = re.compile("[A-Za-z0-9_.:-]+")
 TAG = "Entitlements"
 Feature = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[!-~]+$", examples=["sso"])]
 Key = Annotated[
@@ -143,6 +145,8 @@ def set_feature(call: Call, feature: str, body: FeatureIn) -> FeatureOut:
     """Agree on a feature with one customer, whatever its plan says. Needs a platform key."""
     call.require_platform()
     organization = call.organization(body.organization_id)
+    if not FEATURE.fullmatch(feature):
+        raise Invalid("The feature was not set.", errors=(FieldError("/feature", "Use letters, digits and _ . : - only."),))
     row = limits.set_feature(call.session, organization.id, feature=feature, value=body.value, actor=call.actor, now=call.now(organization))
     return FeatureOut(organization_id=organization.id, feature=row.feature, value=row.value)
 

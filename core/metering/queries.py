@@ -108,24 +108,24 @@ def usage_sums(session: Session, wanted: Collection[Wanted]) -> dict[Wanted, Dec
     return {question: usage[""].quantity if usage else Decimal(0) for question, usage in zip(questions, usages, strict=True)}
 
 
+_TAKEN_UP_TO = select(func.min(UsageLogOffset.caught_up_at)).where(UsageLogOffset.retired_at.is_(None))
+"""Up to when a log outside the database was taken into it; NULL when there is none."""
+
+
 def freshness(session: Session, organization_id: uuid.UUID | None, *, at: datetime) -> Freshness:
     """How far counting has come, in real time `at`; for one organization (platform requests included) or, with None, for all."""
     mine = or_(usage_pending.c.organization_id == organization_id, usage_pending.c.organization_id.is_(None))
-    query = select(func.min(usage_pending.c.received_at), func.coalesce(func.sum(usage_pending.c.events), 0))
-    oldest, backlog = session.execute(query.where(mine) if organization_id else query).one()
-    counted_up_to = min(found for found in (oldest, _taken_up_to(session), at) if found is not None)
+    taken = _TAKEN_UP_TO.scalar_subquery()
+    query = select(func.min(usage_pending.c.received_at), func.coalesce(func.sum(usage_pending.c.events), 0), taken)
+    oldest, backlog, taken_up_to = session.execute(query.where(mine) if organization_id else query).one()
+    counted_up_to = min(found for found in (oldest, taken_up_to, at) if found is not None)
     return Freshness(counted_up_to, max(0.0, (at - counted_up_to).total_seconds()), int(backlog))
 
 
 def pending_before(session: Session, instant: datetime) -> bool:
     """Whether anything accepted before `instant` (real time, not a test clock's) is not counted yet."""
     waits = select(usage_pending.c.batch_id).where(usage_pending.c.received_at < instant).exists()
-    return bool(session.scalar(select(waits))) or (_taken_up_to(session) or instant) < instant
-
-
-def _taken_up_to(session: Session) -> datetime | None:
-    """Up to when a log outside the database was taken into it; None when there is none."""
-    return session.scalar(select(func.min(UsageLogOffset.caught_up_at)).where(UsageLogOffset.retired_at.is_(None)))
+    return bool(session.scalar(select(waits))) or (session.scalar(_TAKEN_UP_TO) or instant) < instant
 
 
 def batch(session: Session, organization_id: uuid.UUID | None, batch_id: int) -> Batch:

@@ -66,8 +66,11 @@ def spent(group: Sequence[Segment], owed: Mapping[LineKey, int], settled: Mappin
 
 
 def spend_part(group: Sequence[Segment], spend_minor: int, currency: str) -> SpendPart:
-    """What the rule owes of a spend, exact: negative for a discount."""
-    rule, spend = group[0].rule, to_decimal(spend_minor, currency)
+    """What the rule owes of a spend, exact: negative for a discount.
+
+    A spend is never below nothing: a discount may count here whose lines, of a plan that ended within the cycle, do not.
+    """
+    rule, spend = group[0].rule, to_decimal(max(spend_minor, 0), currency)
     if rule.kind is Kind.DISCOUNT:
         return _discount(tuple(group), spend, currency)
     return _commitment(tuple(group), spend, currency)
@@ -75,7 +78,7 @@ def spend_part(group: Sequence[Segment], spend_minor: int, currency: str) -> Spe
 
 def _discount(group: tuple[Segment, ...], spend: Decimal, currency: str) -> SpendPart:
     rule = group[0].rule
-    full = _full(rule, max(spend, _ZERO))
+    full = _full(rule, spend)
     fraction = _share(group) if isinstance(rule.model, Flat) else WHOLE
     wanted = full if fraction == WHOLE else to_decimal(round_half_up(Fraction(full) * fraction, currency), currency)
     taken = max(min(wanted, spend), _ZERO)
