@@ -28,7 +28,7 @@ def running() -> Iterator[Site]:
             yield made
 
 
-@pytest.mark.parametrize("name", ["cut_answers", "kills", "database_away"])
+@pytest.mark.parametrize("name", ["cut_answers", "kills"])
 def test_nothing_acknowledged_is_lost_or_doubled(running: Site, name: str) -> None:
     report = drill_ingest.DRILLS[name](running, SHORT)
     assert report.faults == [], report.figures
