@@ -32,6 +32,7 @@ PriceDocument = Annotated[
             "One price: `metric` (code; left out for a recurring fee), `code`, `name`, `billing_mode`, and `model` with exactly the keys "
             "of that model and of modifiers (such as `minimum_amount`, `unit_conversion`, `bucket`). "
             "If wanted `licensed` (the named quantity it is priced by), `included` (units that cost nothing), "
+            "`quantity_min` and `quantity_max` (bounds of that quantity), "
             "`billing_period` and `interval_count` (a cycle of its own), `proration`; for the models `discount` and `commitment` also "
             "`covers` and `overage_factor`. See the documentation of pricing models and of plans."
         ),
@@ -83,6 +84,7 @@ class PlanIn(Input):
     duration_cycles: Annotated[int, Meta(ge=1, le=120, description="Of a coupon: periods it holds for; left out: for good.")] | None = None
     description: Annotated[str, Meta(max_length=2000, pattern=FREE_PATTERN)] = ""
     is_public: Annotated[bool, Meta(description="Whether customers may choose it themselves.")] = True
+    customers_may_pause: Annotated[bool, Meta(description="Whether customers may pause it themselves.")] = True
     features: Metadata = field(default_factory=dict)
     limits: Annotated[
         dict[str, bool | int | str | PlanLimit | None],
@@ -115,6 +117,8 @@ class PriceOut(Output):
     proration: str | None
     covers: list[str] | None
     overage_factor: Decimal
+    quantity_min: Decimal | None
+    quantity_max: Decimal | None
     currency: str | None
 
 
@@ -136,6 +140,7 @@ class PlanVersionOut(Output):
     features: dict[str, Any]
     limits: dict[str, Any]
     duration_cycles: int | None
+    customers_may_pause: bool
     published_at: datetime | None
 
 
@@ -223,6 +228,7 @@ def _version(row: PlanVersion) -> PlanVersionOut:
         features=row.features,
         limits=row.limits,
         duration_cycles=row.duration_cycles,
+        customers_may_pause=row.customers_may_pause,
         published_at=row.published_at,
     )
 
@@ -244,5 +250,7 @@ def _price(rule: PricingRule) -> PriceOut:
         proration=rule.proration,
         covers=rule.covers,
         overage_factor=rule.overage_factor,
+        quantity_min=rule.quantity_min,
+        quantity_max=rule.quantity_max,
         currency=rule.currency,
     )

@@ -17,7 +17,8 @@ from core.periods import Interval
 from core.pricing.proration import Proration
 from core.pricing.terms import Kind
 
-KEYS = {"licensed", "included", "proration", "billing_period", "interval_count", "covers", "overage_factor"}
+BOUNDS = {"quantity_min", "quantity_max"}
+KEYS = {"licensed", "included", "proration", "billing_period", "interval_count", "covers", "overage_factor", *BOUNDS}
 """Keys of a price that are no part of its model."""
 SPEND_MODELS = {"commitment": Kind.COMMITMENT, "discount": Kind.DISCOUNT}
 PRORATIONS = (Proration.SECONDS, Proration.DAYS, Proration.FIXED_30, Proration.NONE)
@@ -48,6 +49,8 @@ class Conditions:
     proration: Proration | None = None
     covers: tuple[str, ...] | None = None
     overage_factor: Decimal = Decimal(1)
+    quantity_min: Decimal | None = None
+    quantity_max: Decimal | None = None
 
 
 PLAIN = Conditions()
@@ -63,9 +66,9 @@ def read_conditions(reader: Reader, pointer: str, item: Mapping[str, object], ki
     """The checked conditions of the price at `pointer`; faults where a kind of price does not know one."""
     known = {
         Kind.RECURRING: KEYS - {"included", "covers", "overage_factor"},
-        Kind.USAGE: KEYS - {"covers", "overage_factor"},
+        Kind.USAGE: KEYS - {"covers", "overage_factor"} - BOUNDS,
         Kind.DISCOUNT: {"covers", "proration"},
-        Kind.COMMITMENT: KEYS - {"licensed", "included"},
+        Kind.COMMITMENT: KEYS - {"licensed", "included"} - BOUNDS,
     }[kind]
     for key in sorted((KEYS & item.keys()) - known):
         if item[key] is not None:
@@ -77,6 +80,9 @@ def read_conditions(reader: Reader, pointer: str, item: Mapping[str, object], ki
     factor = _number(reader, f"{pointer}/overage_factor", item.get("overage_factor", "1"))
     if factor < 1:
         reader.fault(f"{pointer}/overage_factor", "must be at least 1; what is cheaper above an amount is a discount with tiers")
+    least, most = (_bound(reader, f"{pointer}/{key}", item.get(key)) for key in ("quantity_min", "quantity_max"))
+    if most is not None and most < (least or 0):
+        reader.fault(f"{pointer}/quantity_max", "must not be less than quantity_min")
     return Conditions(
         licensed=licensed if licensed is None else str(licensed),
         included=_number(reader, f"{pointer}/included", item.get("included", "0")),
@@ -86,6 +92,8 @@ def read_conditions(reader: Reader, pointer: str, item: Mapping[str, object], ki
         else reader.choice(f"{pointer}/proration", item["proration"], PRORATIONS, Proration.SECONDS),
         covers=_covers(reader, f"{pointer}/covers", item.get("covers")),
         overage_factor=factor,
+        quantity_min=least,
+        quantity_max=most,
     )
 
 
@@ -144,6 +152,10 @@ def fits(own: tuple[Interval, int], plan: tuple[Interval, int]) -> bool:
             a, b = lengths[own[0]] * own[1], lengths[plan[0]] * plan[1]
             return a % b == 0 or b % a == 0
     return own in {(Interval.DAY, 1)}
+
+
+def _bound(reader: Reader, pointer: str, value: object) -> Decimal | None:
+    return None if value is None else _number(reader, pointer, value)
 
 
 def _covers(reader: Reader, pointer: str, value: object) -> tuple[str, ...] | None:

@@ -123,6 +123,8 @@ class PlanVersion(Base):
     """The customer a negotiated version was made for."""
     duration_cycles: Mapped[int | None] = mapped_column(Integer)
     """Of a coupon: for how many billing periods it holds; None: until it is taken away."""
+    customers_may_pause: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    """Whether customers may pause it themselves; operators always may."""
 
     plan: Mapped[SubscriptionPlan] = relationship(back_populates="versions", lazy="joined")
     rules: Mapped[list[PricingRule]] = relationship(back_populates="plan_version", order_by="PricingRule.position", lazy="selectin")
@@ -150,6 +152,10 @@ class PricingRule(Base):
         one_of("kind", Kind),
         finite("included", minimum=0),
         finite("overage_factor", minimum=0),
+        CheckConstraint(
+            "quantity_min >= 0 AND quantity_min < 'Infinity' AND quantity_max >= coalesce(quantity_min, 0) AND quantity_max < 'Infinity'",
+            name="quantity_bounds",
+        ),
         CheckConstraint("(kind = 'usage') = (metric_id IS NOT NULL)", name="usage_has_metric"),
         CheckConstraint("(interval IS NULL) = (interval_count IS NULL) AND interval_count > 0", name="cycle_whole"),
     )
@@ -172,6 +178,9 @@ class PricingRule(Base):
     overage_factor: Mapped[Decimal] = mapped_column(server_default="1", default=Decimal(1))
     proration: Mapped[str | None] = mapped_column(String(32))
     currency: Mapped[str | None] = mapped_column(String(3))
+    quantity_min: Mapped[Decimal | None]
+    quantity_max: Mapped[Decimal | None]
+    """Bounds of the quantity it is multiplied by; None: none."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     plan_version: Mapped[PlanVersion] = relationship(back_populates="rules", lazy="raise_on_sql")

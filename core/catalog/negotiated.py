@@ -24,11 +24,11 @@ from core.pricing.terms import Kind
 
 _COPIED = (
     "base_price", "billing_mode", "billing_period", "interval_count", "trial_period_days", "trial_end_without_method", "proration",
-    "credit_policy", "features", "limits",
+    "credit_policy", "features", "limits", "customers_may_pause",
 )  # fmt: skip
 _RULE_COPIED = (
     "code", "name", "kind", "metric_id", "model", "rules", "billing_mode", "licensed", "interval", "interval_count", "included", "covers",
-    "overage_factor", "proration",
+    "overage_factor", "proration", "quantity_min", "quantity_max",
 )  # fmt: skip
 
 

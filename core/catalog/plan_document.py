@@ -75,6 +75,7 @@ class Plan:
     is_public: bool
     kind: PlanKind = PlanKind.PLAN
     duration_cycles: int | None = None
+    customers_may_pause: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def read_plan(document: Mapping[str, object], metrics: Mapping[str, Metric]) -> 
         is_public=_flag(reader, "/is_public", document.get("is_public")),
         kind=reader.choice("/kind", document.get("kind"), PlanKind, PlanKind.PLAN),
         duration_cycles=_duration(reader, document),
+        customers_may_pause=_flag(reader, "/customers_may_pause", document.get("customers_may_pause")),
     )
     _check_coupon(reader, plan)
     if reader.faults:

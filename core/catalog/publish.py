@@ -48,6 +48,7 @@ def create_version(
     duration_cycles: int | None = None,
     currencies: Mapping[str, object] | None = None,
     trial_end_without_method: str | None = None,
+    customers_may_pause: bool | None = None,
 ) -> PlanVersion:
     """Publish the next version of the plan `code`, creating the plan with version 1; the version before it is retired.
 
@@ -62,7 +63,7 @@ def create_version(
         "interval_count": interval_count, "base_price": base_price, "billing_mode": billing_mode, "trial_period_days": trial_period_days,
         "prices": prices, "proration": proration, "credit_policy": credit_policy, "features": features, "limits": limits,
         "metadata": metadata, "is_public": is_public, "kind": kind, "duration_cycles": duration_cycles, "currencies": currencies,
-        "trial_end_without_method": trial_end_without_method,
+        "trial_end_without_method": trial_end_without_method, "customers_may_pause": customers_may_pause,
     }  # fmt: skip
     checked = read_plan(document, metrics)
     plan = _plan(session, checked)
@@ -135,6 +136,7 @@ def _version(checked: Plan, number: int, *, created_by: str, at: datetime | None
         published_at=at,
         created_by=created_by,
         duration_cycles=checked.duration_cycles,
+        customers_may_pause=checked.customers_may_pause,
     )
 
 
@@ -175,6 +177,8 @@ def rule_of(price: Price, position: int, metric: Metric | None, plan_name: str, 
         included=said.included,
         covers=list(said.covers) if said.covers is not None else None,
         overage_factor=said.overage_factor,
+        quantity_min=said.quantity_min,
+        quantity_max=said.quantity_max,
         proration=said.proration,
         currency=price.currency,
     )

@@ -49,6 +49,7 @@ def document(version: PlanVersion) -> dict[str, Any]:
         "limits": version.limits,
         "metadata": plan.extra,
         "is_public": plan.is_public,
+        "customers_may_pause": None if version.customers_may_pause else False,
     }
     return {key: value for key, value in written.items() if value not in (None, "", {})}
 
@@ -66,6 +67,8 @@ def _price(rule: PricingRule) -> dict[str, Any]:
         "proration": rule.proration,
         "covers": list(rule.covers) if rule.covers is not None else None,
         "overage_factor": plain(rule.overage_factor) if rule.overage_factor != 1 else None,
+        "quantity_min": plain(rule.quantity_min) if rule.quantity_min is not None else None,
+        "quantity_max": plain(rule.quantity_max) if rule.quantity_max is not None else None,
     }
     return {key: value for key, value in written.items() if value is not None or key in rule.rules}
 

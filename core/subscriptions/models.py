@@ -198,12 +198,23 @@ class SubscriptionItem(Base):
     plan_version: Mapped[PlanVersion] = relationship(lazy="joined")
 
 
+class QuoteSubject(StrEnum):
+    """What a quote is about: the plan with its quantities, or one add-on beside it."""
+
+    PLAN = "plan"
+    ADD_ON = "add_on"
+
+
 class PlanChangeQuote(Base):
-    """A locked preview of a plan change: confirming it charges exactly `total_minor`, or is refused when `digest` no longer holds."""
+    """A locked preview of a change: confirming it charges exactly `total_minor`, or is refused when `digest` no longer holds.
+
+    Of an add-on `plan_version_id` is its version, `quantity` how many there will be (0: none), `item_id` the one held (None: a new one).
+    """
 
     __tablename__ = "plan_change_quotes"
     __table_args__ = (
         ForeignKeyConstraint(["organization_id", "subscription_id"], ["subscriptions.organization_id", "subscriptions.id"]),
+        one_of("subject", QuoteSubject),
         Index("ix_plan_change_quotes_subscription_id", "subscription_id"),
     )
 
@@ -225,3 +236,5 @@ class PlanChangeQuote(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     confirmed_at: Mapped[datetime | None]
+    subject: Mapped[str] = mapped_column(String(16), server_default=QuoteSubject.PLAN.value, default=QuoteSubject.PLAN.value)
+    item_id: Mapped[uuid.UUID | None]
