@@ -81,6 +81,7 @@ class Settings:
     usage_events_days: int = 400
     usage_log_days: int = 42
     usage_rejections_days: int = 90
+    catalog_second_person: bool = False
     api_rate_per_second: int = 200
     web_workers: int = 1
     web_threads: int = 16
@@ -207,6 +208,12 @@ def _seconds(text: str) -> Decimal:
     return Decimal(text)
 
 
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("must be yes or no")
+    return text == "yes"
+
+
 def _token(text: str) -> str:
     if len(text) < SECRET_LENGTH_MIN:
         raise ValueError(f"must have {SECRET_LENGTH_MIN} characters or more")
@@ -248,6 +255,7 @@ VARIABLES = {
     "usage_events_days": ("USAGE_EVENTS_DAYS", _at_least_one),
     "usage_log_days": ("USAGE_LOG_DAYS", _at_least_one),
     "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", _at_least_one),
+    "catalog_second_person": ("CATALOG_SECOND_PERSON", _yes),
     "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,8 @@ from core.metering.models import Metric
 from core.pricing.models import name_of, to_json
 from core.pricing.rules import Flat, PerUnit
 from core.pricing.terms import Kind
+
+DOCUMENT_BYTES_MAX = 262_144
 
 
 def create_version(
@@ -57,7 +60,7 @@ def create_version(
     `duration_cycles` billing periods (None: for good).
     Raises Invalid with a JSON pointer for every fault, such as /prices/0/tiers/1/up_to.
     """
-    metrics = {metric.code: metric for metric in session.scalars(select(Metric).where(Metric.archived_at.is_(None)))}
+    metrics = metrics_by_code(session)
     document = {
         "code": code, "name": name, "description": description, "currency": currency, "billing_period": billing_period,
         "interval_count": interval_count, "base_price": base_price, "billing_mode": billing_mode, "trial_period_days": trial_period_days,
@@ -84,7 +87,7 @@ def create_version(
 
 def unpublished(session: Session, document: Mapping[str, object]) -> PlanVersion:
     """The version a document would be published as, to compute with: it belongs to no session and is never stored. Invalid as above."""
-    metrics = {metric.code: metric for metric in session.scalars(select(Metric).where(Metric.archived_at.is_(None)))}
+    metrics = metrics_by_code(session)
     checked = read_plan(document, metrics)
     version = _version(checked, 0, created_by="", at=None)
     version.id, version.status = new_id(), VersionStatus.DRAFT
@@ -93,6 +96,15 @@ def unpublished(session: Session, document: Mapping[str, object]) -> PlanVersion
     for rule in version.rules:
         rule.id, rule.metric_id = new_id(), rule.metric.id if rule.metric else None
     return version
+
+
+PLAN_KEYS = frozenset(inspect.signature(create_version).parameters) - {"session", "actor", "at"}
+"""The keys of a plan document."""
+
+
+def metrics_by_code(session: Session) -> dict[str, Metric]:
+    """The metrics that prices may read."""
+    return {metric.code: metric for metric in session.scalars(select(Metric).where(Metric.archived_at.is_(None)))}
 
 
 def _plan(session: Session, checked: Plan) -> SubscriptionPlan:

@@ -78,8 +78,8 @@ class Reader:
             self.fault(pointer, f"has more decimals than {currency} ({exponent(currency)})")
         return amount
 
-    def object(self, pointer: str, value: object) -> dict[str, Any]:
-        """A JSON object of bounded size; {} when it is absent or wrong."""
+    def object(self, pointer: str, value: object, *, most: int = OBJECT_BYTES_MAX) -> dict[str, Any]:
+        """A JSON object of at most so many bytes; {} when it is absent or wrong."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -91,8 +91,8 @@ class Reader:
         except (TypeError, ValueError, RecursionError):
             self.fault(pointer, "must hold JSON values only; write numbers with decimals as strings")
             return {}
-        if len(written.encode("utf-8", "surrogatepass")) > OBJECT_BYTES_MAX or not storable(written) or "\\u0000" in written:
-            self.fault(pointer, f"must be at most {OBJECT_BYTES_MAX} bytes without control characters")
+        if len(written.encode("utf-8", "surrogatepass")) > most or not storable(written) or "\\u0000" in written:
+            self.fault(pointer, f"must be at most {most} bytes without control characters")
             return {}
         return plain
 
