@@ -12,71 +12,22 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any
 
 import psycopg
 import zstandard
 
 from core.metering import partitions
-from ops.drill_senders import Batch, Senders, batches, post
+from ops.drill_report import Report, Size, judge
+from ops.drill_senders import Senders, batches, post
 from ops.drill_site import CARELESS, Site, site
 from ops.ingest_stack import METRICS, until
 
 ORGANIZATIONS = 20
 BATCH = 250
-SECONDS_MAX = 3600.0
 RECOVERY_SECONDS_MAX, VISIBLE_SECONDS_MAX, BOMB_MIB_MAX = 5.0, 1.0, 20.0
 INFLATED = 100_000_000
-
-
-@dataclass
-class Report:
-    """What a drill saw: `faults` are broken promises, `slow` are missed bounds on time."""
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    slow: list[str] = field(default_factory=list)
-
-    def check(self, holds: bool, fault: str) -> None:
-        """Note the fault unless it holds."""
-        if not holds:
-            self.faults.append(fault)
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much a drill does: 1 is the size its promise is stated for."""
-
-    scale: float = 1.0
-
-    def of(self, full: int, least: int) -> int:
-        """That part of `full`, at least `least`."""
-        return max(least, round(full * self.scale))
-
-
-def judge(where: Site, name: str, work: Sequence[Batch], acknowledged: set[str]) -> Report:
-    """Compare what is stored and what is summed with what was sent and acknowledged, key by key."""
-    where.drain(SECONDS_MAX)
-    with psycopg.connect(where.cluster.url()) as connection:
-        found = connection.execute(
-            "SELECT idempotency_key, quantity FROM usage_events WHERE idempotency_key LIKE %s", (f"{name}-%",)
-        ).fetchall()
-        events = connection.execute("SELECT count(*), coalesce(sum(quantity), 0) FROM usage_events").fetchone()
-        sums = connection.execute("SELECT coalesce(sum(events), 0), coalesce(sum(quantity), 0) FROM usage_rollups").fetchone()
-    keys = {key for key, _ in found}
-    report = Report({"events": sum(len(batch.keys) for batch in work), "acknowledged": len(acknowledged)})
-    report.figures |= {"lost": len(acknowledged - keys), "doubled": len(found) - len(keys)}
-    report.check(acknowledged <= keys, "acknowledged events are missing")
-    report.check(len(found) == len(keys), "events were counted twice")
-    report.check(events == sums, f"events and hourly sums differ: {events}, {sums}")
-    if len(acknowledged) == report.figures["events"]:
-        total = sum((batch.total for batch in work), Decimal(0))
-        report.check(sum((quantity for _, quantity in found), Decimal(0)) == total, f"the quantities do not add up to {total}")
-    return report
 
 
 def cut_answers(where: Site, size: Size) -> Report:
@@ -86,10 +37,10 @@ def cut_answers(where: Site, size: Size) -> Report:
     senders = Senders(where.front.port, where.token, work, repeats=5)
     try:
         senders.start()
-        senders.finish(SECONDS_MAX)
+        senders.finish(size.seconds_max)
     finally:
         where.front.cut_share = 0.0
-    report = judge(where, "cut", work, senders.acknowledged)
+    report = judge(where, size, "cut", work, senders.acknowledged)
     report.figures |= {"answers_cut": where.front.cuts, "requests": senders.answers.total()}
     report.check(where.front.cuts > 0, "no answer was cut")
     return report
@@ -107,13 +58,13 @@ def kills(where: Site, size: Size) -> Report:
     began, events = time.monotonic(), sum(len(batch.keys) for batch in work)
     for number, name in enumerate(plan):
         due = events * (number + rng.random()) / (len(plan) + 1)
-        until(lambda due=due: len(senders.acknowledged) >= due, "clients get on", SECONDS_MAX)  # type: ignore[misc]
+        until(lambda due=due: len(senders.acknowledged) >= due, "clients get on", size.seconds_max)  # type: ignore[misc]
         if name != "postgres":
             where.wait(name)
         where.kill(name)
         where.restart(name)
-    senders.finish(SECONDS_MAX)
-    report = judge(where, "kill", work, senders.acknowledged)
+    senders.finish(size.seconds_max)
+    report = judge(where, size, "kill", work, senders.acknowledged)
     report.figures |= {"kills": len(plan), "answers": _shown(senders), "seconds": round(time.monotonic() - began, 1)}
     return report
 
@@ -133,13 +84,13 @@ def control(where: Site, size: Size) -> Report:
     senders.start()
     for _ in range(size.of(5, 2)):
         enough = len(senders.acknowledged) + sum(len(batch.keys) for batch in work) // 8
-        until(lambda enough=enough: len(senders.acknowledged) >= enough or not senders.running(), "clients get on", SECONDS_MAX)  # type: ignore[misc]
+        until(lambda enough=enough: len(senders.acknowledged) >= enough or not senders.running(), "clients get on", size.seconds_max)  # type: ignore[misc]
         where.kill("postgres")
         where.restart("postgres")
-    senders.finish(SECONDS_MAX)
+    senders.finish(size.seconds_max)
     where.resume("aggregator")
     where.wait("aggregator")
-    seen = judge(where, "careless", work, senders.acknowledged)
+    seen = judge(where, size, "careless", work, senders.acknowledged)
     report = Report(seen.figures)
     report.check(seen.figures["lost"] > 0, "the control lost nothing: the drill proves nothing")
     return report
@@ -158,7 +109,7 @@ def shifted(where: Site, size: Size) -> Report:
                 for i in range(start, min(start + 1_000, count))
             ]
             statuses.add((days > 35, post(where.web_port, where.token, json.dumps(events).encode())[0]))
-    where.drain(SECONDS_MAX)
+    where.drain(size.seconds_max)
     extra = where.one("SELECT count(*) FROM usage_events") - before - count
     report = Report({"keys": count, "extra": extra})
     report.check(statuses == {(False, 202), (True, 422)}, f"answers: {sorted(statuses)}")
@@ -175,8 +126,8 @@ def midnight(where: Site, size: Size) -> Report:
     work = batches("midnight", size.of(20_000, 1_000), BATCH, ORGANIZATIONS)
     senders = Senders(where.web_port, where.token, work, clients=4)
     senders.start()
-    senders.finish(SECONDS_MAX)
-    report = judge(where, "midnight", work, senders.acknowledged)
+    senders.finish(size.seconds_max)
+    report = judge(where, size, "midnight", work, senders.acknowledged)
     report.figures["in_default"] = where.one("SELECT count(*) FROM usage_events_default")
     report.check(set(senders.answers) == {202}, f"events were refused: {_shown(senders)}")
     report.check(report.figures["in_default"] > 0, "the day had its partition after all")
@@ -197,10 +148,10 @@ def poison(where: Site, size: Size) -> Report:
     until(
         lambda: where.one("SELECT count(*) FROM usage_events WHERE idempotency_key LIKE 'poison-%%'") >= good,
         "the good ones are counted",
-        SECONDS_MAX,
+        size.seconds_max,
     )
     seconds = time.monotonic() - began
-    where.drain(SECONDS_MAX)
+    where.drain(size.seconds_max)
     report = Report(
         {"good": good, "quarantined": where.one("SELECT count(*) FROM usage_quarantine") - quarantined, "seconds": round(seconds, 2)}
     )
@@ -240,22 +191,25 @@ def bombs(where: Site, size: Size) -> Report:
 def database_away(where: Site, size: Size) -> Report:
     """The database goes silent for a while, then is unreachable, then is back: 503 meanwhile, nothing acknowledged is lost."""
     work = batches("away", size.of(200_000, 4_000), BATCH, ORGANIZATIONS)
-    senders = Senders(where.web_port, where.token, work, clients=8)
-    senders.start()
-    until(lambda: len(senders.acknowledged) > 0, "clients get on", SECONDS_MAX)
+    # What is on its way when the silence begins, and what is sent into it: however quick the first, the second meets it.
+    during, into = (Senders(where.web_port, where.token, part, clients=4) for part in (work[::2], work[1::2]))
+    during.start()
+    until(lambda: during.acknowledged, "clients get on", size.seconds_max)
     where.database.freeze()
+    into.start()
     time.sleep(20 * min(1.0, size.scale))
     where.database.cut()
     away = time.monotonic()
-    until(lambda: senders.answers[503] > 0, "clients are asked to come back", SECONDS_MAX)
+    until(lambda: into.answers[503] > 0, "clients are asked to come back", size.seconds_max)
     time.sleep(max(0.0, away + 10 * min(1.0, size.scale) - time.monotonic()))
-    refused, taken = senders.answers[503], senders.answers[202]
+    refused = into.answers[503]
     where.database.restore()
     began = time.monotonic()
-    until(lambda: senders.answers[202] > taken, "usage is taken again", SECONDS_MAX)
+    until(lambda: into.acknowledged, "usage is taken again", size.seconds_max)
     seconds = time.monotonic() - began
-    senders.finish(SECONDS_MAX)
-    report = judge(where, "away", work, senders.acknowledged)
+    for senders in (during, into):
+        senders.finish(size.seconds_max)
+    report = judge(where, size, "away", work, during.acknowledged | into.acknowledged)
     report.figures |= {"refused": refused, "recovery_seconds": round(seconds, 2)}
     if seconds > RECOVERY_SECONDS_MAX:
         report.slow.append("recovery took too long")

@@ -19,7 +19,7 @@ from core.metering import holds, partitions, retention, sampling
 from core.metering.archive import days, rows
 from core.metering.archive.models import UsageArchive
 from core.metering.archive.place import Place
-from core.metering.directory import connect
+from core.metering.lines import connect
 from core.metering.sums import organizations
 from ops.context import unit_of_work
 

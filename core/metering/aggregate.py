@@ -24,8 +24,9 @@ from core.metering import backfill, counting, daily, limits, partitions, rollups
 from core.metering.corrections import gate
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
-from core.metering.directory import EventType, connect, event_type
+from core.metering.directory import EventType, event_type
 from core.metering.instants import instant, micros
+from core.metering.lines import connect
 from core.metering.meters import METER_COLUMNS, Meter, meter
 
 log = structlog.get_logger("valueverse.aggregator")

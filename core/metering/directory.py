@@ -17,19 +17,23 @@ from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from psycopg import Connection, OperationalError
+from psycopg import OperationalError
 from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from core.db import NETWORK, NETWORK_OPTIONS
 from core.errors import Unavailable
 from core.metering.blocks import BLOCKS, Blocks, blocks
+from core.metering.lines import STATEMENT_SECONDS_MAX, Prompt
 from core.metering.meters import METER_COLUMNS, Meter, meter
 from core.metering.unclaimed import Name, Unclaimed
 
 MAX_AGE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 0.05
 WAIT_SECONDS = 2.0
+PAUSE_SECONDS = 0.5
 UUID_LENGTH = 36
+AWAY = "The database does not answer; nothing was kept. Send it again."
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -118,12 +122,14 @@ class Directory:
     """Keys, organizations and event types, for the threads of one process."""
 
     def __init__(self, database_url: str, *, connections: int = 4, lenient: bool = False) -> None:
-        options = {"autocommit": True, "row_factory": namedtuple_row, "connect_timeout": 2, "options": "-c statement_timeout=5000"}
+        options = f"{NETWORK_OPTIONS} -c statement_timeout={STATEMENT_SECONDS_MAX}s"
+        given = {"autocommit": True, "row_factory": namedtuple_row, "connect_timeout": 2, "options": options, **NETWORK}
         self._pool = ConnectionPool(
             database_url,
+            connection_class=Prompt,
             min_size=0,
             max_size=connections,
-            kwargs=options,
+            kwargs=given,
             open=False,
             timeout=WAIT_SECONDS,
             check=ConnectionPool.check_connection,
@@ -137,6 +143,7 @@ class Directory:
         self._blocks: Blocks = {}
         self._blocks_read_at = 0.0
         self._lock = threading.Lock()
+        self._down_until = 0.0
 
     def principal(self, key_hash: bytes) -> Principal | None:
         """The key with this hash, revoked or not; None when there is none."""
@@ -178,13 +185,19 @@ class Directory:
 
     @contextmanager
     def connection(self) -> Any:
-        """A connection in autocommit mode with named rows; raises Unavailable when the database does not answer."""
+        """A connection in autocommit mode with named rows; raises Unavailable when the database does not answer.
+
+        One finds that out for all who wait behind it, and nobody asks again for a moment.
+        """
+        if time.monotonic() < self._down_until:
+            raise Unavailable(AWAY, retry_after_seconds=1)
         try:
             self._pool.open()
             with self._pool.connection() as connection:
                 yield connection
         except (OperationalError, PoolTimeout) as error:
-            raise Unavailable("The database does not answer; nothing was kept. Send it again.", retry_after_seconds=1) from error
+            self._down_until = time.monotonic() + PAUSE_SECONDS
+            raise Unavailable(AWAY, retry_after_seconds=1) from error
 
     def close(self) -> None:
         """Give the connections back."""
@@ -236,8 +249,3 @@ def event_type(name: str, number: int, meters: tuple[Meter, ...]) -> EventType:
     """The event type that these metrics read."""
     plain = all(item.plain for item in meters)
     return EventType(number, name, meters, plain, msgspec.json.encode([item.code for item in meters]).decode())
-
-
-def connect(database_url: str, *, name: str) -> Connection[Any]:
-    """A connection of a metering process of its own, named in pg_stat_activity."""
-    return Connection.connect(database_url, autocommit=True, connect_timeout=5, application_name=name)

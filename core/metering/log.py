@@ -20,13 +20,13 @@ from psycopg import Connection, Error, InterfaceError, OperationalError
 from core.errors import Unavailable
 from core.metering.accept import Verdict
 from core.metering.columns import pack
-from core.metering.directory import connect
+from core.metering.lines import STATEMENT_SECONDS_MAX, Prompt, connect
 
 COMMIT_BYTES_MAX = 16 * 1024 * 1024
 WAITING_MAX = 1_000
 APPEND_SECONDS_MAX = 15.0
 CHECK_SECONDS = 1.0
-SESSION = "SET synchronous_commit = on; SET statement_timeout = '5s'; SET lock_timeout = '5s'"
+SESSION = f"SET synchronous_commit = on; SET statement_timeout = '{STATEMENT_SECONDS_MAX}s'; SET lock_timeout = '{STATEMENT_SECONDS_MAX}s'"
 APPEND = """WITH given AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('usage_batches', 'id')) AS id, clock_timestamp() AS received_at, g.*
     FROM unnest(%s::int[], %s::uuid[], %s::uuid[], %s::int[], %s::int[], %s::bytea[])
@@ -193,7 +193,7 @@ class Log:
 
     def _connect(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, name="usage log")
+            self._connection = connect(self._url, name="usage log", kind=Prompt)
             self._connection.execute(SESSION)
         return self._connection
 

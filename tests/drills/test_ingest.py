@@ -11,7 +11,7 @@ import pytest
 
 from core import config
 from ops import drill_ingest, postgres
-from ops.drill_ingest import Size
+from ops.drill_report import Size
 from ops.drill_site import Site, site
 
 SETTINGS = {**postgres.THROWAWAY, "synchronous_commit": "on", "full_page_writes": "on", "max_connections": "100"}
@@ -28,7 +28,7 @@ def running() -> Iterator[Site]:
             yield made
 
 
-@pytest.mark.parametrize("name", ["cut_answers", "kills"])
+@pytest.mark.parametrize("name", ["cut_answers", "kills", "database_away"])
 def test_nothing_acknowledged_is_lost_or_doubled(running: Site, name: str) -> None:
     report = drill_ingest.DRILLS[name](running, SHORT)
     assert report.faults == [], report.figures

@@ -19,8 +19,8 @@ from psycopg import Error
 from core.errors import Unavailable
 from core.metering.accept import Verdict
 from core.metering.columns import pack
-from core.metering.directory import connect
 from core.metering.kafka.message import BYTES_MAX, address, client, encode
+from core.metering.lines import connect
 
 BLOCK = 2_000
 DELIVERY_SECONDS = 10

@@ -16,8 +16,8 @@ import msgspec
 import structlog
 from psycopg import Connection, InterfaceError, OperationalError
 
-from core.metering.directory import connect
 from core.metering.kafka.message import BYTES_MAX, Message, address, client, decode
+from core.metering.lines import connect
 
 log = structlog.get_logger("valueverse.relay")
 
