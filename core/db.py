@@ -38,7 +38,7 @@ NAMING = {
 }
 RETRYABLE = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 ATTEMPTS_MAX = 5
-NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+NETWORK: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 """libpq's settings, in seconds and, the last, milliseconds: a server whose packets stop is given up within half a minute."""
 NETWORK_OPTIONS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20000"
 """The same for the server, so that the locks of a process that is out of reach are free again as soon."""
