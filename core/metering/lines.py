@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from core.db import NETWORK, NETWORK_OPTIONS
 
 RV = TypeVar("RV")
+CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 5
 SILENT_SECONDS_MAX = STATEMENT_SECONDS_MAX + 2.0
 """The server itself ends a statement two seconds earlier, so whoever is silent for that long is not working on it."""
@@ -37,4 +38,4 @@ class Prompt(Connection[Any]):
 
 def connect(database_url: str, *, name: str, kind: type[Connection[Any]] = Connection) -> Connection[Any]:
     """A connection of a metering process of its own, in autocommit mode, named in pg_stat_activity."""
-    return kind.connect(database_url, autocommit=True, connect_timeout=5, application_name=name, options=NETWORK_OPTIONS, **NETWORK)
+    return kind.connect(database_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, application_name=name, options=NETWORK_OPTIONS, **NETWORK)
