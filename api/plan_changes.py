@@ -21,6 +21,7 @@ from core.catalog.models import PlanVersion
 from core.errors import Conflict, FieldError, Invalid
 from core.identity.permissions import Scope
 from core.invoicing import quote as quotes
+from core.invoicing.wishes import Settled
 from core.subscriptions import plan_change
 from core.subscriptions.models import PlanChangeQuote, Subscription
 
@@ -161,7 +162,7 @@ def _quote(row: PlanChangeQuote) -> QuoteOut:
         quantity=row.quantity,
         quantities={name: Decimal(held) for name, held in row.quantities.items()},
         effective_at=row.effective_at,
-        billed=row.content.get("billed", quotes.Settled.NOW),
+        billed=row.content.get("billed", Settled.NOW),
         currency=row.currency,
         subtotal=amount(row.subtotal_minor, row.currency),
         tax=amount(row.tax_minor, row.currency),

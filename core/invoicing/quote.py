@@ -5,14 +5,11 @@ A quote is the same computation as the invoice it leads to: what the timeline wo
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,15 +20,16 @@ from core.catalog.models import PlanVersion
 from core.db import new_id
 from core.errors import Conflict, FieldError, NotFound
 from core.identity.models import Organization
-from core.invoicing import draft, finalize
+from core.invoicing import draft, finalize, wishes
 from core.invoicing import figure as figures
-from core.invoicing.figure import Figure
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.invoicing.statement import Statement
+from core.invoicing.wishes import AddOnWish, PlanWish, Settled
 from core.money import plain
 from core.subscriptions import plan_change
 from core.subscriptions import queries as subscriptions
-from core.subscriptions.models import PlanChangeQuote, Subscription
+from core.subscriptions.models import PlanChangeQuote, QuoteSubject, Subscription
+from core.subscriptions.status import Act, require
 
 VALID_FOR = timedelta(minutes=15)
 
@@ -49,46 +47,6 @@ class QuoteChanged(Conflict):
     ) -> None:
         super().__init__(message, code=code, errors=errors)
         self.total_minor = total_minor
-
-
-class Settled(StrEnum):
-    """Where the quote's lines are charged: on an invoice of its own, on the next one, or later, as they fall due."""
-
-    NOW = "now"
-    NEXT_INVOICE = "next_invoice"
-    LATER = "later"
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What the subscription is to become, from when, and the instant it is priced as of."""
-
-    to: PlanVersion
-    quantity: Decimal | None
-    effective_at: datetime
-    made_at: datetime
-    quantities: Mapping[str, Decimal] = field(default_factory=dict)
-
-    def billed(self, subscription: Subscription) -> Settled:
-        """Where the difference is charged."""
-        if self.effective_at > self.made_at:
-            return Settled.LATER
-        left = plan_change.version_at(subscription, self.effective_at)
-        return Settled.NEXT_INVOICE if plan_change.waits(left) else Settled.NOW
-
-    def figure(
-        self, session: Session, subscription: Subscription, at: datetime, uncounted: Collection[InvoiceStatus] = (InvoiceStatus.VOID,)
-    ) -> Figure:
-        """What it costs, as of the instant the quote was made, taxed at `at`."""
-        terms = plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at, self.quantities)
-        due = self.effective_at <= self.made_at
-        return figures.of_terms(session, subscription, terms, as_of=self.made_at, at=at, uncounted=uncounted, due=due)
-
-    def digest(self, subscription: Subscription, figure: Figure) -> bytes:
-        """Over everything the customer agrees to: two figures with the same digest charge the same."""
-        priced = [[row["code"], row["cycle_start"], row["quantity"], row["amount_minor"]] for row in figure.lines]
-        said = [str(subscription.id), str(self.to.id), self.effective_at.isoformat(), priced, figure.total]
-        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).digest()
 
 
 def create(
@@ -112,16 +70,45 @@ def create(
     """
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
     effective = plan_change.effective_at(subscription, when, at=at, backdate=backdate)
-    wish = _Wish(to, quantity, effective, made_at=at, quantities=quantities or {})
-    figure = wish.figure(session, subscription, at)
-    quote = PlanChangeQuote(
+    wish = PlanWish(to, quantity, effective, made_at=at, quantities=quantities or {})
+    quote = _locked_price(session, subscription, wish, when)
+    quote.quantity = _quantity(subscription, quantity, effective)
+    quote.quantities = {name: plain(held) for name, held in wish.quantities.items()}
+    return _stored(session, quote, actor)
+
+
+def create_for_add_on(
+    session: Session,
+    organization_id: uuid.UUID,
+    subscription_id: uuid.UUID,
+    *,
+    version: PlanVersion,
+    quantity: Decimal,
+    when: str | datetime,
+    at: datetime,
+    actor: Actor,
+    item_id: uuid.UUID | None = None,
+) -> PlanChangeQuote:
+    """Price holding `quantity` of the add-on `version` from `when` (0: none any more), of the item held or of a new one, and lock it.
+
+    Errors are those of items.arranged; NotFound for a stranger's subscription.
+    """
+    subscription = subscriptions.subscription(session, organization_id, subscription_id)
+    require(subscription, Act.CHANGE_PLAN, at)
+    wish = AddOnWish(version, quantity, plan_change.effective_at(subscription, when, at=at), at, item_id)
+    quote = _locked_price(session, subscription, wish, when)
+    quote.subject, quote.quantity, quote.item_id = QuoteSubject.ADD_ON, quantity, item_id
+    return _stored(session, quote, actor)
+
+
+def _locked_price(session: Session, subscription: Subscription, wish: wishes.Wish, when: str | datetime) -> PlanChangeQuote:
+    figure, to = wishes.figure(session, wish, subscription, at=wish.made_at), wish.to
+    return PlanChangeQuote(
         id=new_id(),
-        organization_id=organization_id,
-        subscription_id=subscription_id,
+        organization_id=subscription.organization_id,
+        subscription_id=subscription.id,
         plan_version_id=to.id,
-        quantity=_quantity(subscription, quantity, effective),
-        quantities={name: plain(held) for name, held in wish.quantities.items()},
-        effective_at=effective,
+        effective_at=wish.effective_at,
         when=when if isinstance(when, str) else "date",
         currency=subscription.currency,
         subtotal_minor=figure.net,
@@ -133,15 +120,19 @@ def create(
             "plan": to.plan.code,
             "plan_name": to.plan.name,
             "version": to.version,
-            "billed": wish.billed(subscription),
+            "billed": wishes.settled(wish, subscription),
         },
-        digest=wish.digest(subscription, figure),
-        created_at=at,
-        expires_at=at + VALID_FOR,
+        digest=wishes.digest(wish, subscription, figure),
+        created_at=wish.made_at,
+        expires_at=wish.made_at + VALID_FOR,
     )
+
+
+def _stored(session: Session, quote: PlanChangeQuote, actor: Actor) -> PlanChangeQuote:
     session.add(quote)
     session.flush()
-    audit.record(session, actor, "plan_change.quoted", quote, at=at, plan=to.plan.code, total_minor=figure.total, effective_at=effective)
+    facts: dict[str, Any] = {"plan": quote.content["plan"], "total_minor": quote.total_minor, "effective_at": quote.effective_at}
+    audit.record(session, actor, "plan_change.quoted", quote, at=quote.created_at, **facts)
     return quote
 
 
@@ -164,25 +155,15 @@ def confirm(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID, *
     subscription = subscriptions.locked(session, subscriptions.subscription(session, organization_id, quote.subscription_id))
     version = session.get_one(PlanVersion, quote.plan_version_id)
     _check_time(quote, at)
-    held = {name: Decimal(quantity) for name, quantity in quote.quantities.items()}
-    wish = _Wish(version, quote.quantity, quote.effective_at, made_at=quote.created_at, quantities=held)
-    billed_now = wish.billed(subscription) is Settled.NOW
+    wish = wishes.quoted(quote, version)
+    billed_now = wishes.settled(wish, subscription) is Settled.NOW
     if billed_now:
         _finish_draft(session, subscription, at, actor)
-    figure = wish.figure(session, subscription, at, uncounted=(InvoiceStatus.DRAFT, InvoiceStatus.VOID))
-    if wish.digest(subscription, figure) != quote.digest:
+    figure = wishes.figure(session, wish, subscription, at=at, uncounted=(InvoiceStatus.DRAFT, InvoiceStatus.VOID))
+    if wishes.digest(wish, subscription, figure) != quote.digest:
         found = figures.differences(quote.content["lines"], figure.lines, quote.currency)
         raise QuoteChanged("The amount has changed since the quote was made.", total_minor=figure.total, errors=found)
-    plan_change.apply(
-        session,
-        subscription,
-        to=version,
-        quantity=quote.quantity,
-        quantities=held,
-        at=at,
-        effective_at=quote.effective_at,
-        actor=actor,
-    )
+    wish.carry_out(session, subscription, at=at, actor=actor)
     invoice = _bill(session, quote, at, actor) if billed_now else None
     if invoice is not None and invoice.total_minor != quote.total_minor:
         raise QuoteChanged("The amount has changed since the quote was made.", total_minor=invoice.total_minor)

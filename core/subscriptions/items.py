@@ -16,20 +16,14 @@ from sqlalchemy.orm import Session
 
 from core import audit, jobs
 from core.audit import Actor
-from core.catalog import queries as catalog
-from core.catalog.conditions import fits
 from core.catalog.models import PlanKind, PlanVersion
 from core.db import new_id
 from core.errors import Conflict, FieldError, Invalid, NotFound
-from core.money import parse_decimal
-from core.periods import Anchor, Interval
-from core.subscriptions import plan_change, timeline
+from core.subscriptions import attachable, plan_change, timeline
+from core.subscriptions.attached import Attached, held_from, kept
 from core.subscriptions.models import Subscription, SubscriptionItem
 from core.subscriptions.queries import locked
-from core.subscriptions.spans import Span
 from core.subscriptions.status import Act, bill_from, require, show
-
-ITEMS_MAX = 100
 
 
 def attach(
@@ -50,21 +44,22 @@ def attach(
     """
     subscription = locked(session, subscription)
     require(subscription, Act.CHANGE_PLAN, at)
-    version = _version(session, plan, subscription)
+    version = attachable.offered(session, plan, subscription)
     start = plan_change.effective_at(subscription, when, at=at)
-    span = _billed_span(timeline.spans(subscription), start)
+    span = attachable.billed_span(timeline.spans(subscription), start)
     item = SubscriptionItem(
         id=new_id(),
         organization_id=subscription.organization_id,
         plan_version=version,
-        quantity=_quantity(quantity),
+        quantity=attachable.some(quantity),
         start_at=max(start, span.start),
         end_at=None,
     )
     if version.plan.kind == PlanKind.COUPON:
         item.quantity = Decimal(1)
-        item.start_at, item.end_at = _whole_cycles(span.anchor, item.start_at, version.duration_cycles)
-    _check(subscription, version, item, span)
+        item.start_at, item.end_at = attachable.whole_cycles(span.anchor, item.start_at, version.duration_cycles)
+    attachable.check_bounds(version, item.quantity)
+    attachable.check(subscription, version, item.start_at, span)
     subscription.items.append(item)
     _settle(session, subscription, changed_at=start, at=at)
     audit.record(session, actor, f"subscription.{version.plan.kind}_attached", subscription, at=at, reason=reason, **_facts(item))
@@ -72,106 +67,124 @@ def attach(
 
 
 def change_quantity(
-    session: Session, subscription: Subscription, item_id: uuid.UUID, *, quantity: Decimal | str | int, at: datetime, actor: Actor
+    session: Session,
+    subscription: Subscription,
+    item_id: uuid.UUID,
+    *,
+    quantity: Decimal | str | int,
+    at: datetime,
+    actor: Actor,
+    when: str | datetime = "now",
 ) -> SubscriptionItem:
-    """Hold another quantity of an add-on from now on; NotFound for an item the subscription does not hold, Conflict for one that ended."""
+    """Hold another quantity of an add-on from `when` on; what was planned for later gives way. The item that holds from then on.
+
+    NotFound for an item the subscription does not hold, Conflict for one that ended.
+    """
     subscription = locked(session, subscription)
-    require(subscription, Act.CHANGE_PLAN, at)
-    item, wanted = _running(subscription, item_id, at), _quantity(quantity)
+    item = _running(subscription, item_id, at)
     if item.plan_version.plan.kind == PlanKind.COUPON:
         raise Invalid("A coupon has no quantity.", errors=(FieldError("/quantity", "only an add-on has one"),))
-    if item.quantity == wanted:
-        return item
-    before, end = item.quantity, item.end_at
-    if item.start_at < at:
-        item.end_at = at
-        item = SubscriptionItem(
-            id=new_id(),
-            organization_id=subscription.organization_id,
-            plan_version=item.plan_version,
-            quantity=wanted,
-            start_at=at,
-            end_at=end,
-        )
-        subscription.items.append(item)
-    item.quantity = wanted
-    _settle(session, subscription, changed_at=at, at=at)
-    audit.record(session, actor, "subscription.add_on_changed", subscription, at=at, before=before, **_facts(item))
-    return item
+    wanted, version = attachable.some(quantity), item.plan_version
+    effective = plan_change.effective_at(subscription, when, at=at)
+    hold(session, subscription, version=version, quantity=wanted, item_id=item_id, effective_at=effective, at=at, actor=actor)
+    now = [found for found in subscription.items if found.plan_version is version and found.quantity == wanted]
+    return next((found for found in now if found.id == item_id), now[-1])
 
 
 def detach(
-    session: Session, subscription: Subscription, item_id: uuid.UUID, *, at: datetime, actor: Actor, when: str | datetime = "now"
+    session: Session,
+    subscription: Subscription,
+    item_id: uuid.UUID,
+    *,
+    at: datetime,
+    actor: Actor,
+    when: str | datetime = "now",
+    reason: str | None = None,
 ) -> Subscription:
     """Take an add-on away from `when`, or a coupon from the end of the running period. Done before, nothing happens. NotFound."""
     subscription = locked(session, subscription)
     item = _item(subscription, item_id)
     if item.end_at is not None and item.end_at <= at:
         return subscription
-    if item.plan_version.plan.kind == PlanKind.COUPON:
-        when = "period_end"
-    end = plan_change.effective_at(subscription, when, at=at)
-    if end <= item.start_at:
-        subscription.items.remove(item)
-        session.delete(item)
-    else:
-        item.end_at = end
+    version = item.plan_version
+    end = plan_change.effective_at(subscription, "period_end" if version.plan.kind == PlanKind.COUPON else when, at=at)
+    own, planned = _own(subscription, item_id)
+    _arrange(session, subscription, held_from(planned, own=own, version=version, quantity=Decimal(0), at=end))
     _settle(session, subscription, changed_at=end if end <= at else None, at=at)
-    audit.record(session, actor, f"subscription.{item.plan_version.plan.kind}_detached", subscription, at=at, **_facts(item), ends_at=end)
+    audit.record(
+        session, actor, f"subscription.{version.plan.kind}_detached", subscription, at=at, reason=reason, **_facts(item), ends_at=end
+    )
     return subscription
+
+
+def hold(
+    session: Session,
+    subscription: Subscription,
+    *,
+    version: PlanVersion,
+    quantity: Decimal,
+    at: datetime,
+    actor: Actor,
+    item_id: uuid.UUID | None = None,
+    effective_at: datetime | None = None,
+    reason: str | None = None,
+) -> Subscription:
+    """Let `quantity` of the add-on be held from `effective_at` (default `at`): more, fewer or none (0) of an item, or a new one.
+
+    Errors as `attach` and `change_quantity`.
+    """
+    subscription = locked(session, subscription)
+    require(subscription, Act.CHANGE_PLAN, at)
+    effective = effective_at or at
+    before = _running(subscription, item_id, effective).quantity if item_id else Decimal(0)
+    if before == quantity and not (item_id and _item(subscription, item_id).end_at):
+        return subscription
+    _arrange(session, subscription, arranged(subscription, version=version, quantity=quantity, item_id=item_id, effective_at=effective))
+    left_to_next = plan_change.waits(attachable.billed_span(timeline.spans(subscription), effective).version)
+    _settle(session, subscription, changed_at=None if left_to_next else effective, at=at)
+    word = "detached" if not quantity else "changed" if before else "attached"
+    sold: dict[str, Any] = {
+        "plan": version.plan.code,
+        "version": version.version,
+        "before": before,
+        "quantity": quantity,
+        "start": effective,
+    }
+    audit.record(session, actor, f"subscription.add_on_{word}", subscription, at=at, reason=reason, **sold)
+    return subscription
+
+
+def keep(session: Session, subscription: Subscription, item_id: uuid.UUID, *, at: datetime, actor: Actor) -> Subscription:
+    """Take the planned end or other quantity of an add-on back; Conflict when none is planned. NotFound."""
+    subscription = locked(session, subscription)
+    item = _running(subscription, item_id, at)
+    if item.end_at is None or item.plan_version.plan.kind == PlanKind.COUPON:
+        raise Conflict("No change of it is planned.", code="no_scheduled_change")
+    own, planned = _own(subscription, item_id)
+    _arrange(session, subscription, kept(planned, own))
+    _settle(session, subscription, changed_at=None, at=at)
+    audit.record(session, actor, "subscription.add_on_kept", subscription, at=at, **_facts(item))
+    return subscription
+
+
+def arranged(
+    subscription: Subscription, *, version: PlanVersion, quantity: Decimal, effective_at: datetime, item_id: uuid.UUID | None
+) -> tuple[Attached, ...]:
+    """What the subscription would have attached if `hold` were done; nothing is saved. Errors as `hold`."""
+    spans = timeline.spans(subscription)
+    span = attachable.billed_span(spans, effective_at)
+    start = max(effective_at, span.start)
+    attachable.check_bounds(version, quantity)
+    if item_id is None:
+        attachable.check(subscription, version, start, span)
+        return held_from(timeline.attached(subscription), own=None, version=version, quantity=quantity, at=start)
+    own, planned = _own(subscription, item_id)
+    return held_from(planned, own=own, version=version, quantity=quantity, at=max(start, own.start))
 
 
 def held(subscription: Subscription, at: datetime) -> list[SubscriptionItem]:
     """What is attached at `at` or will be."""
     return [item for item in subscription.items if item.end_at is None or item.end_at > at]
-
-
-def _version(session: Session, plan: str | uuid.UUID, subscription: Subscription) -> PlanVersion:
-    try:
-        version = catalog.offered_version(session, plan)
-    except NotFound as error:
-        raise Invalid("This cannot be attached.", errors=(FieldError("/plan", error.message),)) from None
-    fault = None
-    if version.plan.kind == PlanKind.PLAN:
-        fault = f"{version.plan.name} is a plan: change the subscription's plan to it instead"
-    elif not version.sells_in(subscription.currency):
-        fault = f"{version.plan.name} is in {version.plan.currency}, the subscription in {subscription.currency}"
-    if fault is not None:
-        raise Invalid("This cannot be attached.", errors=(FieldError("/plan", fault),))
-    return version
-
-
-def _check(subscription: Subscription, version: PlanVersion, item: SubscriptionItem, span: Span) -> None:
-    """Nothing is granted or billed twice, and the add-on's period fits the plan's."""
-    same = [other for other in held(subscription, item.start_at) if other.plan_version.plan_id == version.plan_id]
-    if version.plan.kind == PlanKind.COUPON:
-        if same:
-            raise Conflict(f"The subscription has the coupon {version.plan.code} already.", code="already_attached")
-        return
-    if len(subscription.items) >= ITEMS_MAX:
-        raise Conflict(f"A subscription holds at most {ITEMS_MAX} items.", code="too_many_items")
-    own, plans = (Interval(version.billing_period), version.interval_count), (span.anchor.interval, span.anchor.count)
-    if own != plans and not fits(own, plans):
-        detail = f"its period of {own[1]} {own[0]} does not fit the subscription's of {plans[1]} {plans[0]}"
-        raise Invalid("This cannot be attached.", errors=(FieldError("/plan", detail),))
-    others = [span.version, *(other.plan_version for other in held(subscription, item.start_at))]
-    billed = {rule.metric_id: rule.metric.name for other in others for rule in other.rules if rule.metric}
-    twice = sorted(billed[rule.metric_id] for rule in version.rules if rule.metric_id in billed)
-    if twice:
-        raise Conflict(f"{', '.join(twice)} is billed by the subscription already.", code="already_billed")
-
-
-def _billed_span(spans: Sequence[Span], at: datetime) -> Span:
-    """The span that bills at `at`: after a trial, the one that follows it."""
-    for span in spans:
-        if not span.is_trial and (span.end is None or span.end > at):
-            return span
-    raise Conflict("The subscription does not run at that time.", code="not_running")
-
-
-def _whole_cycles(anchor: Anchor, at: datetime, count: int | None) -> tuple[datetime, datetime | None]:
-    first = anchor.index(at)
-    return anchor.boundary(first), None if count is None else anchor.boundary(first + count)
 
 
 def _item(subscription: Subscription, item_id: uuid.UUID) -> SubscriptionItem:
@@ -181,21 +194,41 @@ def _item(subscription: Subscription, item_id: uuid.UUID) -> SubscriptionItem:
     return item
 
 
+def _own(subscription: Subscription, item_id: uuid.UUID) -> tuple[Attached, tuple[Attached, ...]]:
+    """The item among all that are attached, as values."""
+    _item(subscription, item_id)
+    planned = timeline.attached(subscription)
+    return next(found for found in planned if found.id == item_id), planned
+
+
+def _arrange(session: Session, subscription: Subscription, wanted: Sequence[Attached]) -> None:
+    """Make the stored items equal to `wanted`; one that only ends at another time keeps its row."""
+    ends = {item.id: item.end for item in wanted if item.id is not None}
+    for row in list(subscription.items):
+        if row.id in ends:
+            row.end_at = ends[row.id]
+        else:
+            subscription.items.remove(row)
+            session.delete(row)
+    subscription.items.extend(
+        SubscriptionItem(
+            id=new_id(),
+            organization_id=subscription.organization_id,
+            plan_version=item.version,
+            quantity=item.quantity,
+            start_at=item.start,
+            end_at=item.end,
+        )
+        for item in wanted
+        if item.id is None
+    )
+
+
 def _running(subscription: Subscription, item_id: uuid.UUID, at: datetime) -> SubscriptionItem:
     item = _item(subscription, item_id)
     if item.end_at is not None and item.end_at <= at:
         raise Conflict("The item has ended.", code="item_ended")
     return item
-
-
-def _quantity(quantity: Decimal | str | int) -> Decimal:
-    try:
-        found = parse_decimal(str(quantity), digits=9, places=6)
-    except ValueError as error:
-        raise Invalid("The quantity cannot be taken.", errors=(FieldError("/quantity", str(error)),)) from None
-    if not found:
-        raise Invalid("The quantity cannot be taken.", errors=(FieldError("/quantity", "must be more than 0; take the item away instead"),))
-    return found
 
 
 def _settle(session: Session, subscription: Subscription, *, changed_at: datetime | None, at: datetime) -> None:

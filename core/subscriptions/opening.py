@@ -16,12 +16,12 @@ from core import config
 from core.catalog import queries as catalog
 from core.catalog.models import AfterTrial, PlanKind, PlanVersion
 from core.catalog.plan_document import TRIAL_DAYS_MAX
-from core.catalog.reader import Reader, did_you_mean
+from core.catalog.reader import Reader
 from core.db import new_id
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization, OrganizationStatus
-from core.money import parse_decimal
 from core.periods import MONTHS_IN
+from core.subscriptions import quantities as licensed
 from core.subscriptions import spans as timelines
 from core.subscriptions import timeline
 from core.subscriptions.agreement import Phase
@@ -69,8 +69,8 @@ def checked(
     wish = Wish(
         mode=reader.choice("/anchor", anchor, AnchorMode, AnchorMode.ANNIVERSARY),
         trial_days=reader.whole("/trial_period_days", trial_days, least=0, most=TRIAL_DAYS_MAX),
-        quantity=quantities_read(reader, {"": quantity}, version)[""],
-        quantities=quantities_read(reader, quantities or {}, version),
+        quantity=licensed.read(reader, {licensed.OWN: quantity}, version)[licensed.OWN],
+        quantities={**licensed.least(version), **licensed.read(reader, quantities or {}, version)},
         metadata=reader.object("/metadata", metadata),
         external_id=reader.text("/external_id", external_id, needed=False) or None,
         billing_day=_billing_day(reader, billing_day, version),
@@ -144,7 +144,8 @@ def check_phases(phases: Sequence[Phase], version: PlanVersion, organization: Or
     for i, phase in enumerate(phases):
         version = phase.version or version
         check_version(version, organization, f"/phases/{i}/plan")
-        quantities_read(reader, phase.quantities or {}, version, f"/phases/{i}")
+        own = {} if phase.quantity is None else {licensed.OWN: phase.quantity}
+        licensed.read(reader, {**own, **(phase.quantities or {})}, version, f"/phases/{i}")
     if reader.faults:
         raise Invalid("The subscription cannot start like this.", errors=tuple(reader.faults))
 
@@ -165,22 +166,6 @@ def _billing_day(reader: Reader, day: int | None, version: PlanVersion) -> int |
     if version.billing_period not in MONTHS_IN:
         reader.fault("/billing_day", f"a plan billed by the {version.billing_period.replace('_', ' ')} has no day of the month")
     return reader.whole("/billing_day", day, least=1, most=31)
-
-
-def quantities_read(reader: Reader, given: Mapping[str, Decimal | str | int], version: PlanVersion, below: str = "") -> dict[str, Decimal]:
-    """Licensed quantities by name, "" being the subscription's own; faults for those the version has no price for."""
-    known = {rule.licensed for rule in version.rules if rule.licensed}
-    found: dict[str, Decimal] = {}
-    for name, quantity in given.items():
-        pointer = below + (f"/quantities/{name}" if name else "/quantity")
-        if name and name not in known:
-            reader.fault(pointer, f'{version.plan.name} has no price for "{name[:100]}"{did_you_mean(name, known)}')
-        try:
-            found[name] = parse_decimal(str(quantity), digits=9, places=6)
-        except ValueError as error:
-            reader.fault(pointer, str(error))
-            found[name] = Decimal(0)
-    return found
 
 
 def ended_before(

@@ -17,10 +17,11 @@ from core.catalog.reader import Reader
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle
+from core.subscriptions import quantities as licensed
 from core.subscriptions import spans as timelines
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
-from core.subscriptions.opening import AHEAD_DAYS_MAX, quantities_read
+from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
 from core.subscriptions.spans import Span, hanging
 from core.subscriptions.status import Act, bill_from, require, show
@@ -162,7 +163,7 @@ def _changed(
     spans = timeline.spans(subscription)
     running = _running(spans, effective)
     wanted = running.quantity if quantity is None else quantity
-    held = {**running.quantities, **_known(quantities or {}, to)}
+    held = {**running.quantities, **_kept(running.quantities, quantities or {}, wanted, to)}
     planned = timelines.scheduled(spans, effective)
     if replace(running, version=to, quantity=wanted, quantities=held).sold == running.sold and planned is None:
         detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
@@ -170,10 +171,12 @@ def _changed(
     return timelines.changed(spans, version=to, quantity=wanted, quantities=quantities, at=effective, mode=hanging(subscription))
 
 
-def _known(quantities: Mapping[str, Decimal], to: PlanVersion) -> dict[str, Decimal]:
-    """The named quantities; Invalid with a pointer for one that the version has no price for."""
+def _kept(held: Mapping[str, Decimal], given: Mapping[str, Decimal], own: Decimal, to: PlanVersion) -> dict[str, Decimal]:
+    """The named quantities given; Invalid with a pointer for one without a price, and for all that would not keep the version's bounds."""
     reader = Reader()
-    found = quantities_read(reader, quantities, to)
+    found = licensed.read(reader, given, to)
+    rest = {name: held.get(name, Decimal(0)) for name in licensed.bounds(to) if name and name not in given}
+    licensed.check(reader, {licensed.OWN: own, **rest}, to)
     if reader.faults:
         raise Invalid("The quantities cannot change like this.", errors=tuple(reader.faults))
     return found

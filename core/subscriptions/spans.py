@@ -25,20 +25,11 @@ from core.periods import (
     local_date,
     midnight,
 )
+from core.subscriptions.attached import Attached
 from core.subscriptions.models import AnchorMode, Subscription
 
 Hanging = AnchorMode | int
 """Where a term's cycles begin: on anniversaries, on calendar boundaries, or on this day of the month."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """An add-on or coupon beside the plan, from `start` up to `end` (None: open)."""
-
-    version: PlanVersion
-    quantity: Decimal
-    start: datetime
-    end: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

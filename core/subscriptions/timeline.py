@@ -13,15 +13,17 @@ from sqlalchemy import BindParameter, Uuid, any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from core.catalog.models import CreditPolicy, PlanKind, PlanVersion, PricingRule
+from core.catalog.models import CreditPolicy, PlanKind, PlanVersion
 from core.db import new_id
+from core.metering.answers import measure
 from core.money import plain
 from core.periods import Anchor, Interval, Period
 from core.pricing.models import parse
 from core.pricing.proration import Proration
-from core.pricing.terms import Kind, Rule, Term, Timing
+from core.pricing.terms import Kind, Measure, Rule, Term, Timing
+from core.subscriptions.attached import Attached
 from core.subscriptions.models import Subscription, SubscriptionItem, SubscriptionTerm
-from core.subscriptions.spans import Attached, Span
+from core.subscriptions.spans import Span
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -42,7 +44,7 @@ def load(session: Session, subscription_ids: Collection[uuid.UUID]) -> dict[uuid
         for version in session.scalars(
             select(PlanVersion)
             .where(PlanVersion.id == any_(literal(list(wanted), ARRAY(Uuid))))
-            .options(joinedload(PlanVersion.plan), selectinload(PlanVersion.rules).raiseload(PricingRule.metric))
+            .options(joinedload(PlanVersion.plan), selectinload(PlanVersion.rules))
         )
     }
     priced: dict[tuple[uuid.UUID, str], tuple[Rule, ...]] = {}
@@ -81,6 +83,7 @@ def rules(version: PlanVersion, currency: str | None = None) -> tuple[Rule, ...]
             included=row.included,
             covers=None if row.covers is None else frozenset(row.covers),
             overage_factor=row.overage_factor,
+            measure=measure(row.metric) if row.metric is not None else Measure.FLOW,
         )
         for row in version.rules_in(currency)
     )
@@ -125,12 +128,17 @@ def _attached_rules(item: Span) -> tuple[Rule, ...]:
 
 def spans(subscription: Subscription) -> tuple[Span, ...]:
     """The whole timeline of a subscription, as the values that changes are worked out on."""
-    items = tuple(_attached(item.plan_version, item) for item in subscription.items)
+    items = attached(subscription)
     return tuple(_span(row, row.plan_version, items, subscription.currency) for row in subscription.terms)
 
 
+def attached(subscription: Subscription) -> tuple[Attached, ...]:
+    """All that is beside the plan, whenever it holds."""
+    return tuple(_attached(item.plan_version, item) for item in subscription.items)
+
+
 def _attached(version: PlanVersion, row: Any) -> Attached:
-    return Attached(version, row.quantity, row.start_at, row.end_at)
+    return Attached(version, row.quantity, row.start_at, row.end_at, row.id)
 
 
 def _span(row: Any, version: PlanVersion, items: tuple[Attached, ...], currency: str) -> Span:
