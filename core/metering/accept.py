@@ -13,7 +13,7 @@ from datetime import datetime
 
 from core.errors import Forbidden
 from core.metering import alike, bodies, careful, lone, quick, unclaimed
-from core.metering.bodies import Form, Malformed, TooLarge
+from core.metering.bodies import Form, Malformed
 from core.metering.careful import Refused, Window
 from core.metering.columns import Columns, Lone
 from core.metering.directory import Account, Directory, Principal
@@ -45,18 +45,16 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
     Raises Malformed, TooLarge, Forbidden or Unavailable when the request as a whole cannot be taken.
     """
     own = own_account(directory, principal)
-    if body.count(b"idempotency_key") >= QUICK_EVENTS_MIN:
+    if QUICK_EVENTS_MIN <= body.count(b"idempotency_key") <= window.events_max:
         answer = alike.judge(directory, own, body, form, window=window, at=at)
         if answer is None:
             answer = quick.judge(directory, own, body, form, window=window, at=at)
         if answer is not None:
             columns, fed = answer
             return Verdict(len(columns), columns, fed, (), principal.organization_id, principal.key_id)
-    raws = bodies.cut(body, form)
+    raws = bodies.cut(body, form, events_max=window.events_max)
     if not raws:
         raise Malformed("There is no event in the request.")
-    if len(raws) > window.events_max:
-        raise TooLarge(f"There are {len(raws)} events in the request; send at most {window.events_max} at once.")
     single = form == Form.JSON and not body.lstrip().startswith(b"[")
     if len(raws) == 1 and (found := lone.judge(directory, own, raws[0], window=window, at=at)) is not None:
         return Verdict(1, found[0], (found[1],), (), principal.organization_id, principal.key_id, single)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from core.metering import accept
+from core.metering import accept, bodies
 from core.metering.accept import Verdict
-from core.metering.bodies import Form, Malformed, TooLarge
+from core.metering.bodies import Form, Malformed
 from core.metering.careful import REFUSED_EVENT_BYTES_MAX, Refused, Window
 from core.metering.columns import moved
 from core.metering.directory import Directory, Principal
@@ -33,7 +33,7 @@ def judge(
     if not events:
         raise Malformed("There is no event in the request.")
     if len(events) > window.events_max:
-        raise TooLarge(f"There are {len(events)} events in the request; send at most {window.events_max} at once.")
+        raise bodies.too_many(window.events_max)
     places = [place for place, event in enumerate(events) if isinstance(event, bytes)]
     body = b"\n".join(event for event in events if isinstance(event, bytes))
     refused = [

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from core.metering import bodies
 from core.metering.wire import Fault
 from tests.metering.conftest import Metering
 
@@ -127,6 +130,9 @@ BODIES: list[tuple[bytes, dict[str, str], int]] = [
     (b"\x00" * 1000, {}, 400),
     (b"[" + wire() + b"," + b" " * 4_200_000 + b"]", {}, 413),
     (b"[" + b",".join([b"{}"] * 10_001) + b"]", {}, 413),
+    (b"[" + b"{}," * 900_000 + b"{}]", {}, 413),
+    (b"[" + b'"\\",[",' * 400_000 + b"0]", {}, 413),
+    (wire() + b"\r\n" + b"\n{}" * 900_000, {"CONTENT_TYPE": "application/x-ndjson"}, 413),
     (b"null", {}, 422),
     (wire(properties=b'{"x": 1e9999999999999999999}'), {}, 422),
     (b"[" + b",".join([wire(properties=b'{"x": 1e9999999999999999999}')] * 9) + b"]", {}, 422),
@@ -154,6 +160,18 @@ def test_a_bad_body_is_refused_as_a_whole(
     assert status == expected, answer
     assert {"type", "title", "status", "detail", "request_id"} <= answer.keys()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+MARKS = st.text(st.sampled_from('\\\\"[]{},:a\u00e9'), max_size=8)
+VALUES = st.recursive(
+    st.none() | MARKS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MARKS, inner, max_size=3), max_leaves=8
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_elements_are_counted_without_decoding(given: list[Any]) -> None:
+    assert bodies.elements(json.dumps(given, ensure_ascii=False).encode()) == len(given)
 
 
 def test_a_refused_event_leaves_no_circle_behind(metering: Metering, sender: tuple[uuid.UUID, str]) -> None:
