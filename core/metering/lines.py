@@ -38,4 +38,6 @@ class Prompt(Connection[Any]):
 
 def connect(database_url: str, *, name: str, kind: type[Connection[Any]] = Connection) -> Connection[Any]:
     """A connection of a metering process of its own, in autocommit mode, named in pg_stat_activity."""
-    return kind.connect(database_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, application_name=name, options=NETWORK_OPTIONS, **NETWORK)
+    return kind.connect(
+        database_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX, application_name=name, options=NETWORK_OPTIONS, **NETWORK
+    )
