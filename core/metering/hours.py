@@ -101,15 +101,20 @@ def rows(session: Session, statement: str, spans: Sequence[Span], *, events: boo
     if not spans:
         return iter(())
     values = {
-        "i": [span.i for span in spans],
-        "organization": [span.organization for span in spans],
-        "subject": [span.event if events else span.meter.number for span in spans],
-        "since": [span.start for span in spans],
-        "until": [span.end for span in spans],
-        "grouped": [span.by_group for span in spans],
-        "daily": [span.daily for span in spans],
+        "i": _array(span.i for span in spans),
+        "organization": _array(span.organization for span in spans),
+        "subject": _array(span.event if events else span.meter.number for span in spans),
+        "since": _array(span.start.isoformat() for span in spans),
+        "until": _array(span.end.isoformat() for span in spans),
+        "grouped": _array(span.by_group for span in spans),
+        "daily": _array(span.daily for span in spans),
     }
     return iter(session.execute(text(statement), values | more))
+
+
+def _array(values: Iterable[object]) -> str:
+    """An array as PostgreSQL writes it, of values that need no quotes. The driver would look at every element for its type."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def read_events(session: Session, spans: Sequence[Span]) -> Iterator[tuple[int, Usage, str]]:
