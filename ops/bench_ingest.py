@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 from ops.ingest_stack import METRICS, Stack, answering_204, stack, until
-from ops.read_times import timings
+from ops.read_times import month_behind, timings
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAIN_SECONDS_MAX = 120
@@ -134,7 +134,7 @@ def bare_copy(running: Stack) -> float:
 def reads(running: Stack, state: str, page_goal: float) -> None:
     """Summary of a month for one organization, and a page of 50 events behind one of its lines."""
     month, page = timings(running.url, METRICS[0], at=datetime.now(UTC) + timedelta(hours=1))
-    say(f"usage_summary_p95{state}", month * 1000, "ms", goal=10 if not state else None, at_most=True)
+    say(f"usage_summary_p95{state}", month * 1000, "ms", goal=10 if state != "_at_load" else None, at_most=True)
     say(f"usage_events_page_p95{state}", page * 1000, "ms", goal=page_goal, at_most=True)
 
 
@@ -208,9 +208,10 @@ def usual(seconds: int, flat: int, rate: int) -> tuple[bool, float]:
 def many_organizations(seconds: int, rate: int) -> bool:
     """Ten thousand organizations, all equally busy: the worst case for rollups and index."""
     with stack(10_000) as running:
-        return verify(
-            running, [warmed(running), sustained(running, "ingest_uniform", seconds=seconds, rate=rate, cpu_goal=15, p99_goal=2.0)]
-        )
+        reports = [warmed(running), sustained(running, "ingest_uniform", seconds=seconds, rate=rate, cpu_goal=15, p99_goal=2.0)]
+        month_behind(running.url, before=datetime.now(UTC))
+        reads(running, "_of_ten_thousand", 10.0)
+        return verify(running, reports)
 
 
 def many_keys(keys: int, seconds: int, rate: int, empty: float) -> bool:
