@@ -21,7 +21,7 @@ EVENTS_A_DAY = 42
 """Of one organization and metric: with ten thousand organizations and eight metrics a hundred million events a month."""
 DAYS = """INSERT INTO usage_daily
     (organization_number, metric_number, day, group_key, events, quantity, first_at, last_at, last_batch, last_position)
-  SELECT o.number, m.number, d, '', %(events)s, o.number % 97 + 0.5, d, d + interval '23 hours', 0, 0
+  SELECT o.number, m.number, d, '', %(events)s, o.number + 0.5, d, d + interval '23 hours', 0, 0
   FROM organizations o, metrics m, generate_series(%(first)s, %(last)s, interval '1 day') AS d"""
 THROUGH = "UPDATE usage_state SET daily_through = %s"
 
