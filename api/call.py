@@ -88,7 +88,9 @@ def authenticated(scope: str) -> Call:
 
 def _limit(key_id: uuid.UUID) -> None:
     settings = current_app.config["SETTINGS"]
-    per_process = max(1, settings.api_rate_per_second // max(1, settings.web_workers))
-    rates: Rates = current_app.extensions.setdefault("api_rates", Rates(per_process, "requests"))
+    rates: Rates | None = current_app.extensions.get("api_rates")
+    if rates is None:
+        made = Rates(settings.api_rate_per_second, "requests", workers=settings.web_workers, redis_url=settings.redis_url)
+        rates = current_app.extensions.setdefault("api_rates", made)
     rates.check(key_id)
     rates.take(key_id, 1)

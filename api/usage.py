@@ -55,7 +55,7 @@ class UsageEndpoint:
         self._directory = Directory(settings.database_url, lenient=settings.usage_unknown_events == "lenient")
         backlog_max, log_url = settings.usage_backlog_events_max, settings.usage_log_url
         self._log = open_log(settings.database_url, backlog_max=backlog_max, now=clock.now, url=log_url)
-        self._rates = Rates(max(1, settings.usage_rate_per_second // max(1, settings.web_workers)))
+        self._rates = Rates(settings.usage_rate_per_second, workers=settings.web_workers, redis_url=settings.redis_url)
         self._window = Window(
             timedelta(days=settings.usage_window_past_days),
             timedelta(seconds=settings.usage_window_future_seconds),
@@ -109,6 +109,7 @@ class UsageEndpoint:
 
     def close(self) -> None:
         """Commit what waits and give the connections back."""
+        self._rates.close()
         self._log.close()
         self._directory.close()
 
