@@ -19,6 +19,8 @@ from core.identity import encryption, keys
 from core.metering import queries as metering
 from core.metering.models import Metric
 from core.metering.queries import UsageEvent
+from core.metering.rejections import finding as rejections
+from core.metering.rejections.finding import Wanted
 from core.money import round_half_up, to_decimal
 from core.pricing.models import reads_one
 from core.pricing.terms import Kind
@@ -144,7 +146,7 @@ def _live(key: dict[str, Any] | None) -> dict[str, Any]:
         metering.events_page(db.session(), g.organization.id, start=mine - wide, end=mine + timedelta(days=1), limit=10).rows if key else []
     )
     events = [event for event in found if event.received_at >= since]
-    refused = metering.rejections_page(db.session(), g.organization.id, limit=5).rows if key else []
+    refused = rejections.page(db.session(), Wanted(g.organization.id), limit=5).rows if key else []
     rejected = [row for row in refused if row.received_at >= since]
     listening = key is not None and not events
     return {
@@ -169,7 +171,7 @@ def _rated(event: UsageEvent) -> dict[str, Any] | None:
             total = metering.usage_sums(db.session(), [asked])[asked]
             if not reads_one(segment.rule.model):
                 continue
-            amount, before = (usage_price([segment], used) for used in (total, total - event.quantity))
+            amount, before = (usage_price([segment], {segment.window: used}) for used in (total, total - event.quantity))
             if not isinstance(amount, Decimal) or not isinstance(before, Decimal):
                 continue
             minor = round_half_up(amount, currency)

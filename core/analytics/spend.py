@@ -92,10 +92,10 @@ def _readings(organization_id: uuid.UUID, used: Sequence[Segment], zone: str) ->
     """What prices of several quantities read of their windows so far."""
     return {
         (segment.rule.reads, segment.window.start, segment.window.end): measuring.reading(
-            segment.rule, Asked(organization_id, segment.window, segment.cycle, zone)
+            segment.rule, Asked(organization_id, segment.window, segment.cycle, zone, segment.measured_from)
         )
         for segment in used
-        if not reads_one(segment.rule.model)
+        if segment.rule.reads != segment.rule.metric_id
     }
 
 

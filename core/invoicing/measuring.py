@@ -23,7 +23,7 @@ from core.pricing.compound import Capacity, Dynamic, GraduatedProrated, Matrix, 
 from core.pricing.models import Model
 from core.pricing.modifiers import Modified, Rounding, round_quantity
 from core.pricing.proration import share
-from core.pricing.terms import Rule
+from core.pricing.terms import Measure, Rule
 from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 _ZERO = Decimal(0)
@@ -32,12 +32,16 @@ PLACES = 12
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whose usage of which window, and of which cycle it is a part; local times are those of `timezone`."""
+    """Whose usage of which window, and of which cycle it is a part; local times are those of `timezone`.
+
+    Where other parts of the cycle came before it, they were measured from `measured_from` on.
+    """
 
     organization_id: uuid.UUID
     window: Period
     cycle: Period
     timezone: str
+    measured_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,16 @@ def reading(rule: Rule, asked: Asked) -> Reading:
 
 def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Reading:
     window = Window(asked.organization_id, metric_id, asked.window.start, asked.window.end)
+    if rule.measure is Measure.LEVEL:
+        window = window._replace(standing_from=asked.measured_from)
+    seen_from = asked.measured_from if rule.measure is Measure.DISTINCT else None
     match model:
         case Modified() if model.bucket is not None:
             return _one(window._replace(by=By(model.bucket.value)), lambda found: Grouped(_buckets(found)))
         case Modified():
             return _reading(model.model, metric_id, rule, asked)
         case Matrix():
-            grouped = window._replace(by_group=True)
-            return Reading((grouped,), lambda measured: Grouped(_combinations(model, by_group(measured, grouped))))
+            return _combined(model, window._replace(by_group=True), seen_from)
         case TimeOfUse():
             pieces = [(name, window._replace(start=a, end=b)) for name, a, b in _hours(model, asked.window, asked.timezone)]
             return Reading(tuple(one for _, one in pieces), lambda measured: Grouped(_by_slot(pieces, measured)))
@@ -80,7 +86,27 @@ def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Re
             readings = [_reading(part.price, _metric_of(part, metric_id), rule, asked) for part in model.parts]
             windows_of_all = tuple(one for found in readings for one in found.windows)
             return Reading(windows_of_all, lambda measured: Several(tuple(found.usage(measured) for found in readings)))
-    return Reading((window,), lambda measured: quantity(measured, window))
+    if seen_from is None:
+        return Reading((window,), lambda measured: quantity(measured, window))
+    before, since = _seen(window, seen_from)
+    return Reading((before, since), lambda measured: quantity(measured, since) - quantity(measured, before))
+
+
+def _seen(window: Window, seen_from: datetime) -> tuple[Window, Window]:
+    """The values seen before the window began, and by its end: their difference is what the window was the first to see."""
+    return window._replace(start=seen_from, end=window.start), window._replace(start=seen_from)
+
+
+def _combined(model: Matrix, window: Window, seen_from: datetime | None) -> Reading:
+    if seen_from is None:
+        return Reading((window,), lambda measured: Grouped(_combinations(model, by_group(measured, window))))
+    before, since = _seen(window, seen_from)
+
+    def usage(measured: Measured) -> Grouped:
+        known = by_group(measured, before)
+        return Grouped(_combinations(model, {key: used - known.get(key, _ZERO) for key, used in by_group(measured, since).items()}))
+
+    return Reading((before, since), usage)
 
 
 def _one(window: Window, usage: Callable[[tuple[Part, ...]], Usage]) -> Reading:

@@ -148,6 +148,6 @@ def _readings(pieces: Sequence[Piece]) -> Readings:
                 continue
             key = subject.organization_id, (segment.rule.reads, segment.window.start, segment.window.end)
             if key not in wanted:
-                asked = Asked(subject.organization_id, segment.window, segment.cycle, timezones[segment.term_id])
+                asked = Asked(subject.organization_id, segment.window, segment.cycle, timezones[segment.term_id], segment.measured_from)
                 wanted[key] = measuring.reading(segment.rule, asked)
     return wanted

@@ -66,7 +66,7 @@ def cut_lines(metric: Metric, lines: Lines, edges: Sequence[datetime], end: date
             points[segment.window] = cut
             for a, b in pairwise(cut):
                 start = a if adds_up else cut[0]
-                asked = Asked(organization_id, Period(start, b), segment.cycle, timezone)
+                asked = Asked(organization_id, Period(start, b), segment.cycle, timezone, segment.measured_from)
                 readings[key, start, b] = measuring.reading(segment.rule, asked)
     return Cuts(lines, edges, points, answers.adds_up(metric), readings)
 
@@ -75,8 +75,8 @@ def rises(cuts: Cuts, measured: Measured, known: Known, metric: Metric, currency
     """By edge, how much the lines rose from there to the next one, minor units."""
     found = dict.fromkeys(cuts.edges, 0)
     for key, line in cuts.lines.items():
-        none = nothing(line[0].rule.model)
-        earlier, before = none, _rounded(line, none, currency)
+        none, used = nothing(line[0].rule.model), dict[Period, Usage]()
+        before = _rounded(line, used, currency)
         found[_bucket_of(cuts.edges, line[0].window.start)] += before
         for segment in (one for one in line if one.window in cuts.points):
             points, running = cuts.points[segment.window], none
@@ -85,10 +85,10 @@ def rises(cuts: Cuts, measured: Measured, known: Known, metric: Metric, currency
                     running = merged([running, _used(cuts, measured, known, (key, at, until))], none)
                 else:
                     running = cuts.readings[key, points[0], until].usage(measured)
-                after = _rounded(line, merged([earlier, running], none), currency)
+                used[segment.window] = running
+                after = _rounded(line, used, currency)
                 found[_bucket_of(cuts.edges, at)] += after - before
                 before = after
-            earlier = merged([earlier, running], none)
     return found
 
 
@@ -109,6 +109,6 @@ def _bucket_of(edges: Sequence[datetime], at: datetime) -> datetime:
     return inside[-1] if inside else edges[-1]
 
 
-def _rounded(line: Sequence[Segment], usage: Usage, currency: str) -> int:
+def _rounded(line: Sequence[Segment], used: Mapping[Period, Usage], currency: str) -> int:
     with localcontext(EXACT):
-        return round_half_up(usage_price(line, usage), currency)
+        return round_half_up(usage_price(line, used), currency)

@@ -25,7 +25,7 @@ from core.metering.summary import Bucket, MetricSummary, cut, metrics_named, sum
 from core.money import allocate
 from core.periods import Period
 from core.pricing.models import Model
-from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
+from core.pricing.terms import Kind, LineKey, Measure, Rule, Segment, Term, Timing
 from core.pricing.timeline import current_cycle, open_segments, segments
 
 INSTANT = timedelta(microseconds=1)
@@ -173,15 +173,21 @@ def _billed_line(line: InvoiceLine, model: Model) -> tuple[LineKey, list[Segment
     """The windows that a line was billed for, as its own derivation tells them."""
     if line.cycle_start is None:
         raise ValueError(f"line {line.id} has no cycle")
-    parts = line.detail["parts"]
-    spans = [Period(*map(datetime.fromisoformat, window)) for part in parts for window in part["windows"]]
-    included = sum((Decimal(part.get("included", 0)) for part in parts), Decimal(0))
-    share = sum((Fraction(part.get("share", 1)) for part in parts), Fraction(0))
-    key = LineKey(str(line.pricing_rule_id), line.cycle_start)
-    rule = Rule(key.rule_id, line.code, Kind.USAGE, Timing.IN_ARREARS, model, str(line.metric_id), included=included)
-    cycle = Period(line.cycle_start, line.cycle_end or spans[-1].end)
-    first = Segment(key, rule, "", cycle, spans[0], share, Decimal(1), allowance=Fraction(included))
-    return key, [first, *(first._replace(window=span, fraction=Fraction(0), allowance=Fraction(0)) for span in spans[1:])]
+    key, detail = LineKey(str(line.pricing_rule_id), line.cycle_start), line.detail
+    measure = Measure(detail.get("measure", Measure.FLOW))
+    rule = Rule(key.rule_id, line.code, Kind.USAGE, Timing.IN_ARREARS, model, str(line.metric_id), measure=measure)
+    cycle = Period(*map(datetime.fromisoformat, detail["cycle"]))
+    measured_from = datetime.fromisoformat(detail["measured_from"]) if "measured_from" in detail else None
+    found: list[Segment] = []
+    for part in detail["parts"]:
+        share = Fraction(part["fraction"] if rule.is_level else part.get("share", 1))
+        allowance = Fraction(part.get("included", 0)) * (share if rule.is_level else 1)
+        for window in part["windows"]:
+            span = Period(*map(datetime.fromisoformat, window))
+            seen = measured_from if measured_from is not None and measured_from < span.start else None
+            found.append(Segment(key, rule, "", cycle, span, share, Decimal(1), allowance=allowance, measured_from=seen))
+            share = allowance = Fraction(0)
+    return key, found
 
 
 def _lines(timelines: Mapping[uuid.UUID, Sequence[Term]], metric_id: str, start: datetime, end: datetime) -> dict[LineKey, list[Segment]]:

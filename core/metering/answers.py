@@ -15,8 +15,11 @@ from core.metering.sets import nearest_rank
 from core.metering.windows import Answer
 from core.money import EXACT
 from core.pricing.modifiers import Rounding, round_quantity
+from core.pricing.terms import Measure
 
 PLACES = 12
+ADDED_UP = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.UNIQUE_COUNT})
+"""Aggregations that measure what happened, not what stood."""
 Exact = Decimal | Fraction
 Pieces = Mapping[datetime, Usage]
 Span = tuple[datetime, datetime]
@@ -52,6 +55,17 @@ def adds_up(metric: Metric) -> bool:
     """Whether the quantities of the parts of a window add up to that of the window."""
     added = metric.aggregation in (Aggregation.COUNT, Aggregation.SUM)
     return added and not (metric.recurring or metric.bucket_size or metric.rounding)
+
+
+def measure(metric: Metric) -> Measure:
+    """How the metric's quantities of the parts of a cycle make that of the cycle: see docs/decisions/0004."""
+    if metric.bucket_total is not None:
+        return Measure.FLOW if metric.bucket_total == BucketTotal.SUM else Measure.LEVEL
+    if metric.recurring or metric.aggregation not in ADDED_UP:
+        return Measure.LEVEL
+    if metric.aggregation != Aggregation.UNIQUE_COUNT:
+        return Measure.FLOW
+    return Measure.DISTINCT if metric.operation_property is None else Measure.LEVEL
 
 
 def answer(shape: Shape, spans: Sequence[Span], pieces: Pieces) -> Answer:

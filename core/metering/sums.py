@@ -25,6 +25,8 @@ from core.metering.tables import usage_state
 from core.metering.windows import BEGINNING, Answer, By, Part, cut
 from core.metering.windows import Window as Window  # noqa: PLC0414 - callers name it from here
 
+STANDING = frozenset({Aggregation.LATEST, Aggregation.WEIGHTED_SUM, Aggregation.UNIQUE_COUNT})
+"""Aggregations whose value goes on until an event changes it."""
 organizations = table("organizations", column("id"), column("number"), column("timezone"), column("slug"))
 
 
@@ -38,6 +40,14 @@ class _Asked:
     meter: Meter
     event: int
     shape: Shape
+
+    @property
+    def standing_from(self) -> datetime | None:
+        """From when on what stands at the window's beginning is counted; None where it begins with nothing."""
+        if self.shape.recurring:
+            return BEGINNING
+        stands = self.shape.aggregation in STANDING and self.shape.bucket_size is None
+        return self.window.standing_from if stands else None
 
     def stretches(self) -> list[Span]:
         """The whole window, then its parts in order of time."""
@@ -76,8 +86,8 @@ def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answe
     carries: dict[int, int] = {}
     for n, one in asked.items():
         stretches[n] = [_stretch(one, start, end, spans) for start, end in one.stretches()]
-        if one.shape.recurring:
-            carries[n] = _add_span(one, BEGINNING, one.window.start, spans)
+        if (standing_from := one.standing_from) is not None:
+            carries[n] = _add_span(one, standing_from, one.window.start, spans)
     states = _states(session, spans, asked, stretches, carries, daily_through)
     by_event = _by_event(session, [(n, one) for n, one in asked.items() if one.window.by is By.EVENT])
     return [

@@ -37,7 +37,8 @@ class Window(NamedTuple):
 
     `by_group`: an answer for each group key of the metric instead of one for all. `by`: the answer has a part for each local minute, hour,
     day, week or month of the organization's billing timezone that has usage, for each bucket of the metric, or for each event.
-    `carrying` names a property whose number each part by event carries (the price of a dynamic model).
+    `carrying` names a property whose number each part by event carries (the price of a dynamic model). A latest value, a mean over time or
+    a count of what is present goes on from what stood since `standing_from` (None: it begins anew, unless the metric is recurring).
     """
 
     organization_id: uuid.UUID
@@ -47,6 +48,7 @@ class Window(NamedTuple):
     by_group: bool = False
     by: By | None = None
     carrying: str | None = None
+    standing_from: datetime | None = None
 
 
 class Part(NamedTuple):

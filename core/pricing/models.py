@@ -74,6 +74,13 @@ def reads_one(model: Model) -> bool:
     return not isinstance(model, Compound) or (isinstance(model, Dynamic) and model.amount_property is None)
 
 
+def prices_a_level(model: Model) -> bool:
+    """Whether it prices a level as what it is; other models take it apart by event, by change or by bucket, and what they read adds up."""
+    if isinstance(model, Modified):
+        return model.bucket is None and prices_a_level(model.model)
+    return not isinstance(model, Percentage | GraduatedProrated | Dynamic)
+
+
 def resolved(model: Model, ids: Mapping[str, str], group_by: tuple[str, ...]) -> Model:
     """The model with the ids of the metrics it names by code, and the dimensions of the metric it reads."""
     match model:

@@ -15,10 +15,10 @@ from core.periods import Period
 from core.pricing.compound import Matrix
 from core.pricing.models import Model, bare, parse
 from core.pricing.modifiers import Modified
-from core.pricing.proration import Proration, share
+from core.pricing.owing import Owed, Part, owed
+from core.pricing.proration import Proration
 from core.pricing.spend import SpendPart, spend_part
-from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term, Timing
-from core.pricing.timeline import Owed, Part, owed
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Measure, Rule, Segment, Term, Timing
 from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
 
 EVENTS_MAX = 5_000
@@ -36,6 +36,10 @@ def inputs(entry: Owed, terms: Sequence[Term]) -> dict[str, object]:
         found["dimensions"] = list(model.group_by)
     if rule.overage_factor != 1:
         found["overage_factor"] = plain(rule.overage_factor)
+    if rule.kind is Kind.USAGE and rule.measure is not Measure.FLOW:
+        found["measure"] = rule.measure.value
+    if seen := [segment.measured_from.isoformat() for part in entry.parts for segment in part.segments if segment.measured_from]:
+        found["measured_from"] = seen[0]
     several = [part.usage for part in entry.parts if isinstance(part, Part) and not isinstance(part.usage, Decimal)]
     if several:
         found["usage"] = [_written(usage) for usage in several]
@@ -59,6 +63,7 @@ def again(detail: Mapping[str, Any], currency: str) -> Owed | None:
         metric_id=_LINE if kind is Kind.USAGE else None,
         prorate=policy,
         overage_factor=Decimal(detail.get("overage_factor", "1")),
+        measure=Measure(detail.get("measure", "flow")),
     )
     with localcontext(EXACT):
         if kind in ON_SPEND:
@@ -70,14 +75,16 @@ def again(detail: Mapping[str, Any], currency: str) -> Owed | None:
 
 
 def _usage(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) -> Owed:
-    (part,) = detail["parts"]
-    included = Decimal(part.get("included", "0"))
-    rule = replace(rule, included=included)
-    cuts = [_segment(rule, cycle, window, part, detail) for window in part["windows"]]
-    cuts[0] = cuts[0]._replace(allowance=Fraction(included))
-    usage: Usage = _read(detail["usage"][0]) if "usage" in detail else Decimal(part["quantity"]) + included
-    first = cuts[0].window
-    return owed(cuts, {(rule.reads, first.start, first.end): usage}, currency)[LineKey(_LINE, cycle.start)]
+    cuts: list[Segment] = []
+    used: dict[tuple[str, datetime, datetime], Usage] = {}
+    for i, part in enumerate(detail["parts"]):
+        included = Decimal(part.get("included", "0"))
+        first, *more = (_segment(rule, cycle, window, part, detail) for window in part["windows"])
+        allowance = Fraction(included) * (first.fraction if rule.is_level else 1)
+        cuts += [first._replace(allowance=allowance), *more]
+        measured: Usage = _read(detail["usage"][i]) if "usage" in detail else Decimal(part["quantity"]) + included
+        used[rule.reads, first.window.start, first.window.end] = measured
+    return owed(cuts, used, currency)[LineKey(_LINE, cycle.start)]
 
 
 def _spend(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) -> Owed:
@@ -90,7 +97,7 @@ def _spend(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) 
 
 def _segment(rule: Rule, cycle: Period, window: Sequence[str], part: Mapping[str, Any], detail: Mapping[str, Any]) -> Segment:
     span = _period(window)
-    fraction = share(span, cycle, rule.prorate, str(detail["timezone"]))
+    fraction = rule.share(span, cycle, str(detail["timezone"]))
     quantity = Decimal(0) if rule.kind is Kind.USAGE else Decimal(part["quantity"])
     return Segment(LineKey(_LINE, cycle.start), rule, _LINE, cycle, span, fraction, quantity)
 

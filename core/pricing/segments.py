@@ -7,10 +7,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 from core.periods import Anchor, Period, cycle_containing
-from core.pricing.modifiers import Modified
-from core.pricing.proration import WHOLE, Proration, share
+from core.pricing.proration import Proration
 from core.pricing.spend import covered
-from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment, Term
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Measure, Rule, Segment, Term
 
 _NONE = Fraction(0)
 _TICK = timedelta(microseconds=1)
@@ -95,6 +94,17 @@ def _walk(terms: Sequence[Term], as_of: datetime, since: datetime | None) -> lis
                 window = _within(cycle, term.start, term.end)
                 if window.start < window.end:
                     _cut(found, last, term, rules, cycle, window, as_of)
+    return _measured(found)
+
+
+def _measured(found: list[Segment]) -> list[Segment]:
+    """The same; segments of what does not add up know since when their cycle has measured it, under whatever rule."""
+    first: dict[tuple[str | None, Period], datetime] = {}
+    for n, segment in enumerate(found):
+        if segment.rule.measure is not Measure.FLOW:
+            begun = first.setdefault((segment.rule.metric_id, segment.cycle), segment.window.start)
+            if begun < segment.window.start:
+                found[n] = segment._replace(measured_from=begun)
     return found
 
 
@@ -129,47 +139,46 @@ def _cut(
     for rule in rules:
         held = window if rule.during is None else window.overlap(rule.during)
         if held is not None and held.start <= as_of:
-            _add(found, last, _segment(rule, term, cycle, held))
+            _add(found, last, _segment(rule, term, cycle, held), term.anchor.timezone)
 
 
 def _segment(rule: Rule, term: Term, cycle: Period, window: Period) -> Segment:
     key, quantity = LineKey(rule.id, cycle.start), term.held(rule)
+    part = rule.share(window, cycle, term.anchor.timezone)
     if rule.kind is Kind.USAGE:
-        part = share(window, cycle, rule.prorate, term.anchor.timezone) if isinstance(rule.model, Modified) else WHOLE
-        return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _allowance(rule, term, cycle, window))
-    part = share(window, cycle, rule.prorate, term.anchor.timezone)
+        return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _allowance(rule, term, part))
     covers = covered(rule, term.rules) if rule.kind in ON_SPEND else frozenset()
     return Segment(key, rule, term.id, cycle, window, part, quantity, term.credit_unused, _NONE, covers)
 
 
-def _allowance(rule: Rule, term: Term, cycle: Period, window: Period) -> Fraction:
+def _allowance(rule: Rule, term: Term, part: Fraction) -> Fraction:
     if not rule.included:
         return _NONE
     units = Fraction(rule.included) * (1 if rule.licensed is None else Fraction(term.held(rule)))
-    return units * share(window, cycle, rule.prorate, term.anchor.timezone)
+    return units * part
 
 
-def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment) -> None:
+def _add(found: list[Segment], last: dict[LineKey, int], segment: Segment, timezone: str) -> None:
     """Append the segment; one whose rule stays whole continues the adjoining segment of the same cycle."""
     if segment.rule.is_whole:
         at = last.get(segment.key)
         if at is not None and found[at].window.end == segment.window.start:
-            found[at] = _joined(found[at], segment)
+            found[at] = _joined(found[at], segment, timezone)
             return
         last[segment.key] = len(found)
     found.append(segment)
 
 
-def _joined(before: Segment, after: Segment) -> Segment:
-    """One segment of both windows: shares add up, save where any part owes the whole."""
-    joined = before._replace(window=Period(before.window.start, after.window.end))
-    if before.rule.kind in ON_SPEND:
-        joined = joined._replace(covers=before.covers | after.covers)
-    if before.rule.prorate is Proration.NONE:
-        return joined
-    if before.rule.kind in ON_SPEND or isinstance(before.rule.model, Modified):
-        joined = joined._replace(fraction=before.fraction + after.fraction)
-    return joined._replace(allowance=before.allowance + after.allowance) if before.rule.included else joined
+def _joined(before: Segment, after: Segment, timezone: str) -> Segment:
+    """One segment of both windows; included units add up, save where any part has the whole of them."""
+    rule, window = before.rule, Period(before.window.start, after.window.end)
+    whole = rule.prorate is Proration.NONE or (rule.is_level and rule.owes_whole)
+    return before._replace(
+        window=window,
+        fraction=rule.share(window, before.cycle, timezone),
+        allowance=before.allowance if whole else before.allowance + after.allowance,
+        covers=before.covers | after.covers,
+    )
 
 
 def _spans_cycles(rule: Rule) -> bool:

@@ -4,12 +4,13 @@ Both are rules like any other and owed by cycle, so that what is owed less what 
 down when they are credited, a true-up shrinks when late usage fills it, and a commitment paid in advance is drawn down as usage is billed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from core.money import format_decimal, plain, round_half_up, to_decimal
+from core.periods import Period
 from core.pricing.charge import charge
 from core.pricing.proration import WHOLE, Proration
 from core.pricing.rules import Flat
@@ -57,12 +58,45 @@ def covered(rule: Rule, rules: Sequence[Rule]) -> frozenset[str]:
     return frozenset(found)
 
 
-def spent(group: Sequence[Segment], owed: Mapping[LineKey, int], settled: Mapping[LineKey, int]) -> int:
-    """Minor units that the covered rules come to in the cycle: what they owe, and what was billed in cycles that are closed."""
-    cycle = group[0].cycle
-    covers = frozenset().union(*(segment.covers for segment in group))
-    lines = {**settled, **owed}
-    return sum(minor for key, minor in lines.items() if key.rule_id in covers and cycle.contains(key.cycle_start))
+def in_turn(by_key: Mapping[LineKey, Sequence[Segment]], kind: Kind) -> Iterator[tuple[LineKey, Sequence[Segment]]]:
+    """The lines of one kind of price on spend, each behind those it looks at.
+
+    A coupon may be met before a discount it comes after: it goes on over a change of plan, and the new plan has a discount of its own.
+    """
+    waiting = {key: group for key, group in by_key.items() if group[0].rule.kind is kind}
+    while waiting:
+        ready = [key for key, group in waiting.items() if not any(_looks_at(group, *other) for other in waiting.items() if other[0] != key)]
+        for key in ready or list(waiting):
+            yield key, waiting.pop(key)
+
+
+def spent(
+    group: Sequence[Segment], by_key: Mapping[LineKey, Sequence[Segment]], owed: Mapping[LineKey, int], settled: Mapping[LineKey, int]
+) -> int:
+    """Minor units that the lines it looks at come to: what they owe, and what was billed in cycles that are closed."""
+    cycle, covers = group[0].cycle, _covers(group)
+    still_open = sum(minor for key, minor in owed.items() if _looks_at(group, key, by_key[key]))
+    return still_open + sum(
+        minor for key, minor in settled.items() if key not in owed and key.rule_id in covers and cycle.contains(key.cycle_start)
+    )
+
+
+def _looks_at(group: Sequence[Segment], key: LineKey, line: Sequence[Segment]) -> bool:
+    """Whether a line counts: it is covered, begins in the same cycle, and is for time in which the group holds.
+
+    Where a plan is left and taken again with cycles that begin anew, one cycle of it lies inside another: each has its own lines.
+    """
+    if key.rule_id not in _covers(group) or not group[0].cycle.contains(key.cycle_start):
+        return False
+    return any(a.start <= b.start < a.end or b.start <= a.start < b.end for a in map(_window, group) for b in map(_window, line))
+
+
+def _covers(group: Sequence[Segment]) -> frozenset[str]:
+    return group[0].covers if len(group) == 1 else frozenset().union(*(segment.covers for segment in group))
+
+
+def _window(segment: Segment) -> Period:
+    return segment.window
 
 
 def spend_part(group: Sequence[Segment], spend_minor: int, currency: str) -> SpendPart:

@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from core.periods import Anchor, Interval, Period
-from core.pricing.models import Model, reads_one
-from core.pricing.proration import Proration
+from core.pricing.models import Model, prices_a_level, reads_one
+from core.pricing.modifiers import Modified
+from core.pricing.proration import WHOLE, Proration, share
 
 _NOTHING = Decimal(0)
 
@@ -35,6 +36,18 @@ class Kind(StrEnum):
     COMMITMENT = "commitment"
 
 
+class Measure(StrEnum):
+    """How the usage of the parts of a cycle makes that of the cycle.
+
+    FLOW: what happened, such as calls; it adds up. DISTINCT: different values, each counted once, in the part that saw it first.
+    LEVEL: what stood, such as seats or stored bytes; it does not add up: a part owes its share of what the cycle's price makes of it.
+    """
+
+    FLOW = "flow"
+    DISTINCT = "distinct"
+    LEVEL = "level"
+
+
 ON_SPEND = (Kind.DISCOUNT, Kind.COMMITMENT)
 """Kinds that look at other lines."""
 
@@ -43,10 +56,11 @@ ON_SPEND = (Kind.DISCOUNT, Kind.COMMITMENT)
 class Rule:
     """One price of a plan version or of an add-on; a usage rule names the metric it reads.
 
-    `licensed` names the quantity of the term it is priced by (None: the term's own quantity); `quantity`, of an add-on, stands for it.
-    `cycle` is its own billing interval (None: the term's). `included` units of usage a cycle cost nothing, for a usage rule with
-    `licensed` as many for each unit held; of a part of a cycle, the same share. `covers` are the codes a rule on spend looks at (None:
-    all), `overage_factor` is what spend above a commitment is multiplied by. With `during` it holds for that part of its term alone.
+    `measure` says what the metric measures. `licensed` names the quantity of the term it is priced by (None: the term's own quantity);
+    `quantity`, of an add-on, stands for it. `cycle` is its own billing interval (None: the term's). `included` units of usage a cycle
+    cost nothing, for a usage rule with `licensed` as many for each unit held; of a part of a cycle, the same share. `covers` are the
+    codes a rule on spend looks at (None: all), `overage_factor` is what spend above a commitment is multiplied by. With `during` it
+    holds for that part of its term alone.
     """
 
     id: str
@@ -63,11 +77,27 @@ class Rule:
     covers: frozenset[str] | None = None
     overage_factor: Decimal = Decimal(1)
     during: Period | None = None
+    measure: Measure = Measure.FLOW
 
     @property
     def reads(self) -> str:
-        """What its usage is kept under: the metric, whose quantity many rules share, or the rule, where its model reads more than that."""
-        return (self.metric_id or "") if reads_one(self.model) else self.id
+        """What its usage is kept under: the metric, whose quantity many rules share, or the rule, where it reads more than that."""
+        shared = reads_one(self.model) and self.measure is Measure.FLOW
+        return (self.metric_id or "") if shared else self.id
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it prices what stood: its parts are priced apart, each for its share of the cycle."""
+        return self.kind is Kind.USAGE and self.measure is Measure.LEVEL and prices_a_level(self.model)
+
+    @property
+    def owes_whole(self) -> bool:
+        """Whether any part of a cycle owes the whole price of a level."""
+        return self.prorate is Proration.NONE or (isinstance(self.model, Modified) and not self.model.prorate)
+
+    def share(self, window: Period, cycle: Period, timezone: str) -> Fraction:
+        """What the window owes of the cycle's price; of usage that adds up, what it has of everything that belongs to a whole cycle."""
+        return WHOLE if self.is_level and self.owes_whole else share(window, cycle, self.prorate, timezone)
 
     @property
     def is_whole(self) -> bool:
@@ -113,7 +143,8 @@ class LineKey(NamedTuple):
 class Segment(NamedTuple):
     """The part `window` of one `cycle` that one rule covers under one term; `fraction` is what it owes of the cycle's price.
 
-    `allowance` are the included units of a usage window, `covers` the ids of the rules that a rule on spend looks at.
+    `allowance` are the included units of a usage window, `covers` the ids of the rules that a rule on spend looks at. What does not add up
+    was measured in the cycle from `measured_from` on, where that is before the window.
     """
 
     key: LineKey
@@ -126,6 +157,7 @@ class Segment(NamedTuple):
     credit_unused: bool = True
     allowance: Fraction = Fraction(0)
     covers: frozenset[str] = frozenset()
+    measured_from: datetime | None = None
 
     @property
     def due_at(self) -> datetime:

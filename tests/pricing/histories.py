@@ -23,7 +23,7 @@ from core.pricing.rules import (
     Volume,
     VolumeBlocks,
 )
-from core.pricing.timeline import Kind, LineKey, Owed, Proration, Rule, Term, Timing, due, owed, segments
+from core.pricing.timeline import Kind, LineKey, Measure, Owed, Proration, Rule, Term, Timing, due, owed, segments
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ANCHOR = calendar_anchor(Interval.MONTH, 1, START, "UTC")
@@ -72,10 +72,13 @@ models: st.SearchStrategy[PriceModel] = st.one_of(
 def rules(draw: st.DrawFn, name: str, kinds: Sequence[Kind], policies: Sequence[Proration]) -> Rule:
     kind = draw(st.sampled_from(kinds))
     timing = draw(st.sampled_from(Timing)) if kind is Kind.RECURRING else Timing.IN_ARREARS
-    return Rule(name, name, kind, timing, draw(models), "calls" if kind is Kind.USAGE else None, draw(st.sampled_from(policies)))
+    measure = draw(st.sampled_from(MEASURES)) if kind is Kind.USAGE else Measure.FLOW
+    metric = measure.value if kind is Kind.USAGE else None
+    return Rule(name, name, kind, timing, draw(models), metric, draw(st.sampled_from(policies)), measure=measure)
 
 
 PLANS = ("starter", "pro", "trial")
+MEASURES = (Measure.FLOW, Measure.LEVEL)
 Catalogue = dict[str, tuple[Rule, ...]]
 
 
@@ -113,10 +116,10 @@ class Life:
         usage: dict[tuple[str, datetime, datetime], Decimal] = {}
         seen: set[LineKey] = set()
         for segment in due_by_now:
-            if segment.rule.metric_id and segment.key not in seen:
+            if segment.rule.metric_id and (segment.rule.is_level or segment.key not in seen):
                 seen.add(segment.key)
                 month = segment.cycle.start.year * 12 + segment.cycle.start.month
-                window = (segment.rule.metric_id, segment.window.start, segment.window.end)
+                window = (segment.rule.reads, segment.window.start, segment.window.end)
                 usage[window] = self.usage_by_month.get(month, Decimal(0))
         return owed(due_by_now, usage, "EUR")
 

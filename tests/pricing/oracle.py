@@ -20,7 +20,7 @@ from core.pricing.rules import (
     Volume,
     VolumeBlocks,
 )
-from core.pricing.timeline import Kind, Proration, Rule, Term, Timing
+from core.pricing.timeline import Kind, Measure, Proration, Rule, Term, Timing
 
 
 def price(model: PriceModel, quantity: Decimal) -> Fraction:
@@ -74,7 +74,7 @@ def month(year: int, number: int) -> datetime:
 
 
 def owed_by_month(terms: list[Term], rule: Rule, start: datetime, end: datetime, usage: Decimal, as_of: datetime) -> Fraction | None:
-    """What `rule` owes for the UTC month [start, end); None if nothing is due yet. `usage` is the month's quantity."""
+    """What `rule` owes for the UTC month [start, end); None if nothing is due yet. `usage` is the month's quantity, or what stood in it."""
     windows = [(max(t.start, start), min(t.end or end, end), t) for t in terms if rule in t.rules]
     windows = [(a, b, t) for a, b, t in windows if a < b]
     if rule.kind is Kind.USAGE or rule.prorate is Proration.NONE:
@@ -86,7 +86,9 @@ def owed_by_month(terms: list[Term], rule: Rule, start: datetime, end: datetime,
     if not windows:
         return None
     if rule.kind is Kind.USAGE:
-        return price(rule.model, max(usage, Decimal(0)))
+        stands = rule.measure is Measure.LEVEL and rule.prorate is not Proration.NONE
+        share = sum((_part(a, b, start, end, rule.prorate) for a, b, _ in windows), Fraction(0)) if stands else 1
+        return price(rule.model, max(usage, Decimal(0))) * share
     if rule.prorate is Proration.NONE:
         return price(rule.model, windows[0][2].quantity)
     return sum((price(rule.model, t.quantity) * _part(a, b, start, end, rule.prorate) for a, b, t in windows), Fraction(0))
