@@ -35,9 +35,7 @@ class Machines:
 
     def sweep(self) -> None:
         """The scheduler's work at this moment, in any order, until nothing is due."""
-        if self.uncounted:
-            self.house.counted()
-            self.uncounted = False
+        self.count()
         parts = [self._bill_due, self._finalize_due, self._collect_due, self._review_due]
         for _ in range(ROUNDS_MAX):
             with transaction() as session:
@@ -48,6 +46,12 @@ class Machines:
             for part in parts:
                 part(due)
         raise Divergence(f"at {self.now} this stays due whatever is done: {due}")
+
+    def count(self) -> None:
+        """Wait until what was sent is counted."""
+        if self.uncounted:
+            self.house.counted()
+            self.uncounted = False
 
     def alive(self, work: Callable[[Session], Any]) -> Any:
         """One transaction that may be killed at any statement, and is then tried again, as the queue would."""

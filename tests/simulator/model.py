@@ -1,26 +1,20 @@
-"""What a customer's life owes, worked out a second time and as plainly as can be: local days found by search, exact fractions, plain lists.
+"""A customer's life as it is lived, kept as plainly as can be: plain lists of what held from when to when, one function an act.
 
-It shares no calendar, proration or timeline code with the product, and prices by tests.pricing.oracle.
+It shares no timeline code with the product; what it owes is worked out in tests.simulator.owing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
-from functools import cache
-from zoneinfo import ZoneInfo
 
 from core.pricing.rules import PriceModel
-from tests.pricing import oracle
+from tests.simulator.wall import DAYS, MONTHS, Hang, begins_interval, boundary, cycles, local_day, midnight, number
 
-MONTHS = {"month": 1, "quarter": 3, "half_year": 6, "year": 12}
-DAYS = {"day": 1, "week": 7, "30_days": 30}
 DIGITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
-TICK = timedelta(microseconds=1)
-
-Key = tuple[str, str, datetime]
-"""Plan, price, beginning of the cycle."""
+OPEN_DAYS = 45
+"""How far back a change may hold."""
+NONE_HELD = Decimal(0)
 
 
 class Refused(Exception):
@@ -29,17 +23,30 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Price:
-    """One price of a plan: by the quantity held (`metric` None), or by the usage of a metric, which is always in arrears."""
+    """One price: by the quantity held (`named`: that of this name), or by the usage of a metric, which is always in arrears.
+
+    A `discount` takes from what the prices it `covers` (None: all) come to, a `commitment` adds what is missing to it, and multiplies
+    what is above it. `included` units of usage cost nothing, with `named` as many for each held. `cycle` is its own interval and count.
+    """
 
     name: str
     model: PriceModel
     in_advance: bool
     metric: str | None = None
+    kind: str = "price"
+    named: str | None = None
+    cycle: tuple[str, int] | None = None
+    included: Decimal = Decimal(0)
+    covers: frozenset[str] | None = None
+    factor: Decimal = Decimal(1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A price list; `days` names how a part of a cycle is measured, `credits` whether unused time is given back."""
+    """A price list; `days` names how a part of a cycle is measured, `credits` whether unused time is given back.
+
+    `kind` is plan, add_on or coupon; a coupon holds for `duration` cycles (None: for good).
+    """
 
     name: str
     interval: str
@@ -47,25 +54,26 @@ class Plan:
     prices: tuple[Price, ...]
     days: str
     credits: bool
+    kind: str = "plan"
+    duration: int | None = None
 
 
 @dataclass(frozen=True)
-class Hang:
-    """Cycles of `count` intervals, one of which begins on `day`."""
+class Held:
+    """Quantities: the subscription's own, and its seats."""
 
-    interval: str
-    count: int
-    day: date
+    units: Decimal
+    seats: Decimal = NONE_HELD
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """From `start` up to `end` this plan and quantity held."""
+    """From `start` up to `end` this plan and these quantities held."""
 
     start: datetime
     end: datetime | None
     plan: Plan
-    quantity: Decimal
+    held: Held
     hang: Hang
     is_trial: bool = False
 
@@ -73,12 +81,27 @@ class Stretch:
         return self.start <= at and (self.end is None or at < self.end)
 
 
-@dataclass(frozen=True)
-class Owes:
-    """What is owed for one key: minor units, and whether less than was billed is given back."""
+@dataclass
+class Beside:
+    """An add-on or a coupon beside the plan."""
 
-    minor: int
-    credits: bool
+    plan: Plan
+    units: Decimal
+    start: datetime
+    end: datetime | None
+
+    def lasts(self, at: datetime) -> bool:
+        """Whether it holds then, or will."""
+        return self.end is None or self.end > at
+
+
+@dataclass(frozen=True)
+class Bond:
+    """A contract for `count` intervals that goes on as long again, unless somebody leaves `notice_days` before."""
+
+    interval: str
+    count: int
+    notice_days: int
 
 
 @dataclass
@@ -89,34 +112,57 @@ class Life:
     currency: str
     mode: str
     stretches: list[Stretch] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
     is_paused: bool = False
     ends: datetime | None = None
+    bond: Bond | None = None
 
-    def start(self, at: datetime, plan: Plan, quantity: Decimal, trial_days: int = 0, not_before: datetime | None = None) -> None:
+    def start(
+        self,
+        at: datetime,
+        plan: Plan,
+        held: Held,
+        trial_days: int = 0,
+        not_before: datetime | None = None,
+        ramp: Sequence[tuple[datetime, Plan, Held]] = (),
+    ) -> None:
         """The first local day counts whole, unless something of the customer's ended on it; a trial covers whole local days."""
         day = local_day(at, self.timezone)
         begin, paid = midnight(day, self.timezone), midnight(day + timedelta(days=trial_days), self.timezone)
         if not_before is not None:
             begin, paid = max(begin, not_before), max(paid, not_before)
         hang = self.hung(plan, paid)
-        trial = [Stretch(begin, paid, plan, quantity, hang, is_trial=True)] if paid > begin else []
-        self.stretches = [*trial, Stretch(paid, None, plan, quantity, hang)]
+        trial = [Stretch(begin, paid, plan, held, hang, is_trial=True)] if paid > begin else []
+        self.stretches = [*trial, Stretch(paid, None, plan, held, hang)]
+        for moment, following, quantities in ramp:
+            self._turn(moment, following, quantities)
 
-    def change(self, at: datetime, plan: Plan, quantity: Decimal) -> None:
-        """From `at` on another plan or quantity; what was planned for later is forgotten, an end and a running trial stay."""
-        running = self.at(at)
-        if self.is_paused or running is None:
+    def change(self, at: datetime, plan: Plan, held: Held, holds_from: datetime | None = None) -> None:
+        """From then on another plan or quantity; what was planned for later is forgotten, an end and a running trial stay."""
+        since = holds_from or at
+        running = self.at(since)
+        changed_since = any(since < stretch.start <= at for stretch in self.stretches)
+        if self.is_over(at) or self.is_paused or running is None or changed_since or since < at - timedelta(days=OPEN_DAYS):
             raise Refused
-        end = self.stretches[-1].end
-        before = self.until(at)
-        if running.is_trial:
-            trial_end = max(s.end for s in self.stretches if s.is_trial and s.end)
-            hang = self.hung(plan, trial_end)
-            rest = [] if end is not None and end <= trial_end else [Stretch(trial_end, end, plan, quantity, hang)]
-            self.stretches = [*before, Stretch(at, trial_end, plan, quantity, running.hang, is_trial=True), *rest]
-            return
-        goes_on = (running.hang.interval, running.hang.count) == (plan.interval, plan.count)
-        self.stretches = [*before, Stretch(at, end, plan, quantity, running.hang if goes_on else self.hung(plan, at))]
+        if (running.plan, running.held) == (plan, held) and self.planned(since) is None:
+            raise Refused
+        self._turn(since, plan, held)
+
+    def planned(self, at: datetime) -> Stretch | None:
+        """The change that is ahead."""
+        before = self.at(at)
+        for stretch in self.stretches:
+            if stretch.start > at and before is not None and (before.plan, before.held) != (stretch.plan, stretch.held):
+                return stretch
+            before = stretch if stretch.start > at else before
+        return None
+
+    def undo_change(self, at: datetime) -> None:
+        """What holds now goes on."""
+        running = self.at(at)
+        if running is None or self.planned(at) is None:
+            raise Refused
+        self._turn(running.start, running.plan, running.held)
 
     def pause(self, at: datetime) -> None:
         """Nothing is owed from now on; what began this very instant cannot pause."""
@@ -132,17 +178,32 @@ class Life:
         last = self.stretches[-1]
         self.stretches, self.is_paused = [*self.stretches, replace(last, start=at, end=None)], False
 
-    def cancel(self, at: datetime, *, at_period_end: bool) -> None:
-        """The end; of the running cycle, of the trial, or now."""
+    def cancel(self, at: datetime, *, at_period_end: bool, break_bond: bool = False) -> None:
+        """The end; of the running cycle, of the trial, or now. While a contract binds, it is the end of its term or none."""
         if self.is_over(at):
+            raise Refused
+        bound = None if break_bond else self.bound_until(at)
+        if bound is not None and not at_period_end:
             raise Refused
         if self.ends is not None:
             self.undo_cancel(at)
         running = self.at(at)
         ends = at
-        if at_period_end and not self.is_paused and running is not None:
-            ends = self.cycle_end(running, at)
+        if at_period_end and running is not None:
+            ends = self.cycle_end(running, at) if bound is None else bound
+        if self.is_paused:
+            ends = at
         self.stretches, self.ends, self.is_paused = self.until(ends), ends, False
+
+    def bound_until(self, at: datetime) -> datetime | None:
+        """The end of the contract's term in which leaving now takes effect."""
+        if self.bond is None:
+            return None
+        hang = Hang(self.bond.interval, self.bond.count, local_day(self.stretches[0].start, self.timezone))
+        n = 0
+        while boundary(hang, self.timezone, n) < at + timedelta(days=self.bond.notice_days):
+            n += 1
+        return boundary(hang, self.timezone, n)
 
     def undo_cancel(self, at: datetime) -> None:
         """It goes on; what followed a trial follows again."""
@@ -150,12 +211,60 @@ class Life:
             raise Refused
         last = self.stretches[-1]
         if last.is_trial:
-            assert last.end is not None
-            after = Stretch(last.end, None, last.plan, last.quantity, self.hung(last.plan, last.end))
-            self.stretches = [*self.stretches, after]
+            self.stretches = [*self.stretches, self._after(last)]
         else:
             self.stretches = [*self.stretches[:-1], replace(last, end=None)]
         self.ends = None
+
+    def reactivate(self, at: datetime) -> None:
+        """As it ended; within the cycle the cycles go on, later they begin anew with the local day."""
+        if not self.is_over(at) or not self.stretches:
+            raise Refused
+        last = self.stretches[-1]
+        assert last.end is not None
+        if not last.is_trial and at < next(cycles(last.hang, self.timezone, last.end, last.end))[1]:
+            again = replace(last, start=at, end=None)
+        else:
+            begin = max(midnight(local_day(at, self.timezone), self.timezone), last.end)
+            again = Stretch(begin, None, last.plan, last.held, self.hung(last.plan, begin))
+        self.stretches, self.ends = [*self.stretches, again], None
+
+    def attach(self, at: datetime, plan: Plan, units: Decimal) -> None:
+        """An add-on from now on, or as soon as something is billed; a coupon for whole cycles."""
+        billed = next((s for s in self.stretches if not s.is_trial and (s.end is None or s.end > at)), None)
+        if self.is_over(at) or self.is_paused or self.at(at) is None or billed is None:
+            raise Refused
+        start, end = max(at, billed.start), None
+        if plan.kind == "coupon":
+            first, units = number(billed.hang, self.timezone, start), Decimal(1)
+            start = boundary(billed.hang, self.timezone, first)
+            if any(item.plan == plan and item.lasts(start) for item in self.beside):
+                raise Refused
+            end = None if plan.duration is None else boundary(billed.hang, self.timezone, first + plan.duration)
+        elif not fits((plan.interval, plan.count), (billed.hang.interval, billed.hang.count)):
+            raise Refused
+        self.beside.append(Beside(plan, units, start, end))
+
+    def hold_more(self, at: datetime, item: Beside, units: Decimal) -> None:
+        """Another quantity of an add-on from now on."""
+        if self.is_over(at) or self.is_paused or self.at(at) is None or not item.lasts(at) or item.plan.kind == "coupon":
+            raise Refused
+        if item.start < at and item.units != units:
+            self.beside.append(Beside(item.plan, units, at, item.end))
+            item.end = at
+        item.units = item.units if item.end == at else units
+
+    def detach(self, at: datetime, item: Beside, *, at_period_end: bool) -> None:
+        """Take it away, a coupon with the running cycle."""
+        if not item.lasts(at):
+            raise Refused
+        running = self.at(at)
+        late = (at_period_end or item.plan.kind == "coupon") and running is not None
+        end = self.cycle_end(running, at) if late and running is not None else at
+        if end <= item.start:
+            self.beside.remove(item)
+        else:
+            item.end = end if item.end is None else min(end, item.end)
 
     def is_over(self, at: datetime) -> bool:
         return self.ends is not None and self.ends <= at
@@ -181,133 +290,28 @@ class Life:
             day -= timedelta(days=1)
         return Hang(plan.interval, plan.count, day)
 
-    def owed(self, as_of: datetime, usage: Mapping[str, list[tuple[datetime, Decimal]]]) -> dict[Key, Owes]:
-        """Everything owed by `as_of`; `usage` lists (instant, quantity) by metric."""
-        pieces: dict[Key, list[tuple[datetime, datetime, datetime, Stretch]]] = {}
-        for stretch in self.stretches:
-            if stretch.is_trial or stretch.start > as_of:
-                continue
-            end = stretch.end or datetime.max.replace(tzinfo=UTC)
-            for begin, over in cycles(stretch.hang, self.timezone, stretch.start, min(as_of, end)):
-                a, b = max(begin, stretch.start), min(over, end)
-                for price in stretch.plan.prices if a < b else ():
-                    pieces.setdefault((stretch.plan.name, price.name, begin), []).append((a, b, over, stretch))
-        found = {}
-        for key, parts in pieces.items():
-            price = next(price for price in parts[0][3].plan.prices if price.name == key[1])
-            owes = self._owes(key, price, parts, as_of, usage)
-            if owes is not None:
-                found[key] = owes
-        return found
+    def _turn(self, at: datetime, plan: Plan, held: Held) -> None:
+        running = self.at(at)
+        assert running is not None
+        end, before = self.stretches[-1].end, self.until(at)
+        if running.is_trial:
+            trial_end = max(s.end for s in self.stretches if s.is_trial and s.end)
+            trial = Stretch(at, trial_end, plan, held, running.hang, is_trial=True)
+            rest = [] if end is not None and end <= trial_end else [replace(self._after(trial), end=end)]
+            self.stretches = [*before, trial, *rest]
+            return
+        goes_on = (running.hang.interval, running.hang.count) == (plan.interval, plan.count)
+        self.stretches = [*before, Stretch(at, end, plan, held, running.hang if goes_on else self.hung(plan, at))]
 
-    def _owes(
-        self,
-        key: Key,
-        price: Price,
-        parts: list[tuple[datetime, datetime, datetime, Stretch]],
-        as_of: datetime,
-        usage: Mapping[str, list[tuple[datetime, Decimal]]],
-    ) -> Owes | None:
-        plan = parts[0][3].plan
-        if price.metric is not None or plan.days == "none":
-            parts = joined(parts)
-        in_advance = price.metric is None and price.in_advance
-        parts = [part for part in parts if (part[0] if in_advance else part[1]) <= as_of]
-        if not parts:
-            return None
-        if price.metric is not None:
-            events = usage.get(price.metric, [])
-            total = sum((q for at, q in events if any(a <= at < b for a, b, _, _ in parts)), Decimal(0))
-            amount = oracle.price(price.model, max(total, Decimal(0)))
-        elif plan.days == "none":
-            amount = oracle.price(price.model, parts[0][3].quantity)
-        else:
-            amount = sum(
-                (oracle.price(price.model, s.quantity) * part_of(a, b, key[2], over, plan.days, self.timezone) for a, b, over, s in parts),
-                Fraction(0),
-            )
-        return Owes(oracle.minor(amount, DIGITS[self.currency]), plan.credits)
+    def _after(self, trial: Stretch) -> Stretch:
+        assert trial.end is not None
+        return Stretch(trial.end, None, trial.plan, trial.held, self.hung(trial.plan, trial.end))
 
 
-def billed_next(billed: dict[Key, int], owed: Mapping[Key, Owes]) -> dict[Key, int]:
-    """What is billed in all after one more run."""
-    after = dict(billed)
-    for key, owes in owed.items():
-        before = billed.get(key, 0)
-        after[key] = owes.minor if owes.minor > before or owes.credits else before
-    for key in billed.keys() - owed.keys():
-        after[key] = 0
-    return after
-
-
-def joined(parts: list[tuple[datetime, datetime, datetime, Stretch]]) -> list[tuple[datetime, datetime, datetime, Stretch]]:
-    """Parts that adjoin made one, with what held at its beginning."""
-    out: list[tuple[datetime, datetime, datetime, Stretch]] = []
-    for part in parts:
-        if out and out[-1][1] == part[0]:
-            out[-1] = (out[-1][0], part[1], part[2], out[-1][3])
-        else:
-            out.append(part)
-    return out
-
-
-def part_of(a: datetime, b: datetime, begin: datetime, over: datetime, days: str, timezone: str) -> Fraction:
-    """The share of the cycle [begin, over) that [a, b) is."""
-    if days == "seconds":
-        return Fraction((b - a) // TICK, (over - begin) // TICK)
-    first, last, zero, end = (local_day(instant, timezone).toordinal() for instant in (a, b, begin, over))
-    return Fraction(last - first, end - zero)
-
-
-def begins_interval(day: date, interval: str) -> bool:
-    """Whether a calendar week, month, quarter … begins on the day."""
-    if interval == "week":
-        return day.isoweekday() == 1
-    if interval in DAYS:
-        return True
-    return day.day == 1 and (day.month - 1) % MONTHS[interval] == 0
-
-
-def cycles(hang: Hang, timezone: str, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """From the cycle that holds `first` to the one that holds `last`."""
-    n = 0
-    while boundary(hang, timezone, n) > first:
-        n -= 1
-    while boundary(hang, timezone, n + 1) <= first:
-        n += 1
-    while boundary(hang, timezone, n) <= last:
-        yield boundary(hang, timezone, n), boundary(hang, timezone, n + 1)
-        n += 1
-
-
-@cache
-def boundary(hang: Hang, timezone: str, n: int) -> datetime:
-    """Where cycle `n` begins, counted from the one that begins on the day it hangs on."""
-    if hang.interval in DAYS:
-        return midnight(hang.day + timedelta(days=n * hang.count * DAYS[hang.interval]), timezone)
-    year, month = divmod(hang.day.year * 12 + hang.day.month - 1 + n * hang.count * MONTHS[hang.interval], 12)
-    for day in range(hang.day.day, 0, -1):
-        try:
-            return midnight(date(year, month + 1, day), timezone)
-        except ValueError:
-            continue  # the month is shorter
-    raise AssertionError("every month has a first")
-
-
-def local_day(at: datetime, timezone: str) -> date:
-    """The day a calendar on the customer's wall shows."""
-    return at.astimezone(ZoneInfo(timezone)).date()
-
-
-@cache
-def midnight(day: date, timezone: str) -> datetime:
-    """The first instant at which the wall shows the day, found by halving."""
-    low = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(hours=30)
-    high = low + timedelta(hours=60)
-    while high - low > timedelta(seconds=1):
-        middle = low + timedelta(seconds=(high - low) // timedelta(seconds=2))
-        if local_day(middle, timezone) >= day:
-            high = middle
-        else:
-            low = middle
-    return high
+def fits(own: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether a whole number of one cycle makes the other."""
+    for lengths in (MONTHS, DAYS):
+        if own[0] in lengths and other[0] in lengths:
+            a, b = lengths[own[0]] * own[1], lengths[other[0]] * other[1]
+            return a % b == 0 or b % a == 0
+    return False

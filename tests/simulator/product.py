@@ -7,10 +7,11 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
@@ -19,53 +20,50 @@ from core.catalog.models import PlanVersion
 from core.db import db, transaction
 from core.errors import BillingError
 from core.identity.models import Organization, TestClock
-from core.invoicing import draft, finalize, replay
-from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
-from core.subscriptions import lifecycle, plan_change
-from core.subscriptions.models import Subscription, SubscriptionTerm
+from core.invoicing import draft, finalize
+from core.metering.corrections import events
+from core.periods import Interval
+from core.subscriptions import items, lifecycle, plan_change
+from core.subscriptions.agreement import Contract, Phase
+from core.subscriptions.models import Subscription, SubscriptionStatus
 from tests import factories
-from tests.simulator import chance, wallet
+from tests.simulator import chance, lots, wallet
+from tests.simulator.comparing import Comparing, Customer
 from tests.simulator.house import House, event_of
 from tests.simulator.kernel import Divergence
 from tests.simulator.machines import Machines
-from tests.simulator.model import Key, Life, Plan, Refused
+from tests.simulator.model import Bond, Held, Life, Plan, Refused
 
 BEGIN = datetime(2024, 1, 5, 10, 30, tzinfo=UTC)
 STEPS = 40
 LAST_LOOK = timedelta(days=chance.LATE_DAYS_MAX + 1)
+ACTS = {"suspend": 2, "reinstate": 3}
+"""What the product can do beyond the kernel, with its weight."""
+IN_TROUBLE = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
+"""In these the product refuses acts that the model, which knows no payments, would do."""
 
 
-class Customer:
-    """One organization and the model of its running subscription; earlier subscriptions are kept to be checked again."""
-
-    def __init__(self, organization: Organization, token: str, life: Life) -> None:
-        self.id, self.token, self.life = organization.id, token, life
-        self.subscription_id: uuid.UUID | None = None
-        self.lives: dict[uuid.UUID, Life] = {}
-        self.usage: dict[str, list[tuple[datetime, Decimal]]] = {metric: [] for metric in chance.METRICS}
-        self.sent = 0
-
-
-class World(Machines):
+class World(Comparing, Machines):
     """Two customers of one seed in a house."""
 
     def __init__(self, house: House, seed: int) -> None:
         self.house, self.rng = house, random.Random(seed)
         self.now = BEGIN + timedelta(days=self.rng.uniform(0, 360))
-        currency = self.rng.choice(("EUR", "EUR", "JPY", "KWD"))
-        self.plans: dict[str, Plan] = {}
+        self.currencies = self.rng.sample(("EUR", "JPY", "KWD"), 2)
+        self.documents: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, uuid.UUID] = {}
         self.rule_names: dict[str, tuple[str, str]] = {}
         with transaction() as session:
             clock = TestClock(frozen_time=self.now, name=f"seed {seed}")
             session.add(clock)
-            self._sell(session, seed, currency)
-            made = [self._sign_up(session, f"seed-{seed}-{n}-{uuid.uuid4().hex[:8]}", clock, currency) for n in range(2)]
+            self._sell(session, seed)
+            made = [self._sign_up(session, f"seed-{seed}-{n}-{uuid.uuid4().hex[:8]}", clock) for n in range(2)]
             self.clock_id = clock.id
         self.customers = [
-            Customer(organization, house.metering._key(db.session(), organization.id), self._life(organization)) for organization in made
+            Customer(organization.id, house.metering._key(db.session(), organization.id), self._life(organization)) for organization in made
         ]
         db.session.commit()
+        self.wallets = {customer.id: lots.Wallet(customer.id) for customer in self.customers}
         self.customer = self.customers[0]
         for _ in self._each():
             self.start()
@@ -75,20 +73,20 @@ class World(Machines):
         for _ in range(steps):
             self.customer = self.rng.choice(self.customers)
             with suppress(Refused):
-                name = chance.act(self.rng, {name: weight for name, (weight, _) in wallet.ACTS.items()})
+                name = chance.act(self.rng, {**ACTS, **{name: weight for name, (weight, _) in wallet.ACTS.items()}})
                 if name in wallet.ACTS:
                     wallet.ACTS[name][1](self)
                 else:
                     getattr(self, name)()
         for _ in self._each():
             with suppress(Refused):
-                self.cancel()
+                self._cancel("now", break_bond=True)
             self.settle()
         self.pass_until(self.now + LAST_LOOK)
         for _ in self._each():
             self.settle()
             wallet.compare(self)
-            self._replay()
+            self.compare_replays()
 
     def _each(self) -> Iterator[Customer]:
         """One customer after the other, each in turn the one who acts."""
@@ -103,46 +101,83 @@ class World(Machines):
     def use(self) -> None:
         """Usage is sent, sometimes twice."""
         customer = self.customer
-        if not customer.lives:
+        begun = [life.stretches[0].start for life in customer.lives.values() if life.stretches]
+        if not begun:
             raise Refused
         self.uncounted = True
-        events = []
-        since = min(life.stretches[0].start for life in customer.lives.values() if life.stretches) if customer.life.stretches else self.now
-        for metric, at, quantity in chance.usage(self.rng, self.now, since):
-            customer.usage[metric].append((at, quantity))
+        sent = []
+        for metric, at, quantity in chance.usage(self.rng, self.now, min(begun)):
             customer.sent += 1
-            events.append(event_of(metric, f"{customer.id}-{customer.sent}", at, quantity))
+            key = f"{customer.id}-{customer.sent}"
+            customer.events[key] = metric, at, quantity
+            sent.append(event_of(metric, key, at, quantity))
         for _ in range(self.rng.choice((1, 1, 2))):
-            answer = self.house.metering.send(customer.token, events)
-            if answer["accepted"] != len(events):
+            answer = self.house.metering.send(customer.token, sent)
+            if answer["accepted"] != len(sent):
                 raise Divergence(f"usage was refused: {answer}")
 
+    def correct(self) -> None:
+        """An event of an open cycle is amended, or voided."""
+        customer, since = self.customer, self.now - timedelta(days=chance.LATE_DAYS_MAX - 1)
+        recent = [key for key, (_, at, _) in customer.events.items() if at > since]
+        if not recent:
+            raise Refused
+        key, more = self.rng.choice(recent), self.rng.choice((None, self.rng.randint(1, 900)))
+        metric, at, quantity = customer.events.pop(key)
+        if more is not None:
+            customer.events[key] = metric, at, quantity + more
+        self.count()
+
+        def correct(session: Session) -> None:
+            given: dict[str, Any] = {"reason": "it was wrong", "actor": SYSTEM, "at": self.now}
+            if more is None:
+                events.void(session, customer.id, key, **given)
+            else:
+                events.amend(session, customer.id, key, events.Amendment(quantity=str(quantity + more)), **given)
+
+        self.alive(correct)
+
     def start(self) -> None:
-        """Subscribe, at first or again once the last subscription is over."""
+        """Subscribe, at first or again once the last subscription is over; now and then with a ramp or a contract."""
         customer = self.customer
         if customer.life.stretches and not customer.life.is_over(self.now):
             raise Refused
-        plan, units, trial = self.rng.choice(list(self.plans.values())), self._units(), self.rng.choice((0, 0, 14))
-        before, customer_life = customer.life.ends, Life(customer.life.timezone, customer.life.currency, customer.life.mode)
+        plan, trial = self._some_plan(), self.rng.choice((0, 0, 14))
+        held = self._held(plan, None)
+        ramp, bond = (
+            self._ramp(plan, held),
+            self.rng.choice((None, None, Bond("month", self.rng.choice((3, 12)), self.rng.choice((0, 30))))),
+        )
+        before = customer.life.ends if self._shares(plan) else None
+        life = Life(customer.life.timezone, customer.life.currency, customer.life.mode, bond=bond)
 
         def begin(session: Session) -> uuid.UUID:
+            phases = [
+                Phase(at, session.get_one(PlanVersion, self.versions[next_plan.name]), units.units, _named(next_plan, units))
+                for at, next_plan, units in ramp
+            ]
+            contract = Contract(Interval(bond.interval), bond.count, notice_days=bond.notice_days) if bond else None
             started = lifecycle.start(
-                session, customer.id, plan=plan.name, at=self.now, actor=SYSTEM, quantity=units, trial_period_days=trial,
-                anchor=customer.life.mode,
+                session, customer.id, plan=plan.name, at=self.now, actor=SYSTEM, quantity=held.units, trial_period_days=trial,
+                anchor=life.mode, quantities=_named(plan, held), phases=phases, contract=contract,
             )  # fmt: skip
             return started.id
 
         self.settle()
         customer.subscription_id = self.alive(begin)
-        customer_life.start(self.now, plan, units, trial, before if self._shares(plan) else None)
-        customer.life = customer.lives[customer.subscription_id] = customer_life
-        self._compare_terms()
+        life.start(self.now, plan, held, trial, before, ramp)
+        customer.life = customer.lives[customer.subscription_id] = life
+        self.compare_terms()
 
     def change(self) -> None:
-        self._change(self.rng.choice(list(self.plans.values())), "now")
+        self._change(self._some_plan(), "now")
+
+    def change_back_then(self) -> None:
+        """A change that holds from a day that has passed."""
+        self._change(self._some_plan(), chance.back_then(self.rng, self.customer.life, self.now))
 
     def change_at_period_end(self) -> None:
-        self._change(self.rng.choice(list(self.plans.values())), "period_end")
+        self._change(self._some_plan(), "period_end")
 
     def seats(self) -> None:
         running = self.customer.life.at(self.now)
@@ -150,11 +185,48 @@ class World(Machines):
             raise Refused
         self._change(running.plan, "now")
 
+    def undo_change(self) -> None:
+        self._act(lambda s, row: plan_change.undo_scheduled(s, row, at=self.now, actor=SYSTEM), lambda life: life.undo_change(self.now))
+
+    def attach(self) -> None:
+        """An add-on or a coupon."""
+        wanted = self.rng.choice([code for code, document in self.documents.items() if document.get("kind")])
+        plan, units = self._plan(wanted), Decimal(self.rng.randint(1, 5))
+        self._act(
+            lambda session, row: items.attach(session, row, plan=wanted, quantity=units, at=self.now, actor=SYSTEM),
+            lambda life: life.attach(self.now, plan, units),
+        )
+
+    def hold_more(self) -> None:
+        item, units = chance.item(self.rng, self.customer.life), Decimal(self.rng.randint(1, 5))
+        place, row_id = self.customer.life.beside.index(item), self.item_id(item)
+        self._act(
+            lambda session, row: items.change_quantity(session, row, row_id, quantity=units, at=self.now, actor=SYSTEM),
+            lambda life: life.hold_more(self.now, life.beside[place], units),
+        )
+
+    def detach(self) -> None:
+        item, when = chance.item(self.rng, self.customer.life), self.rng.choice(("now", "period_end"))
+        place, row_id = self.customer.life.beside.index(item), self.item_id(item)
+        if not item.lasts(self.now):
+            raise Refused
+        self._act(
+            lambda session, row: items.detach(session, row, row_id, when=when, at=self.now, actor=SYSTEM),
+            lambda life: life.detach(self.now, life.beside[place], at_period_end=when == "period_end"),
+        )
+
     def pause(self) -> None:
-        self._act(lambda session, row: lifecycle.pause(session, row, at=self.now, actor=SYSTEM), lambda life: life.pause(self.now))
+        self._act(lambda s, row: lifecycle.pause(s, row, at=self.now, actor=SYSTEM), lambda life: life.pause(self.now))
 
     def resume(self) -> None:
-        self._act(lambda session, row: lifecycle.resume(session, row, at=self.now, actor=SYSTEM), lambda life: life.resume(self.now))
+        self._act(lambda s, row: lifecycle.resume(s, row, at=self.now, actor=SYSTEM), lambda life: life.resume(self.now))
+
+    def suspend(self) -> None:
+        """Access is taken away; what is owed stays as it is."""
+        self._act(lambda s, row: lifecycle.suspend(s, row, at=self.now, actor=SYSTEM), None)
+
+    def reinstate(self) -> None:
+        self._act(lambda s, row: lifecycle.reinstate(s, row, at=self.now, actor=SYSTEM), None)
 
     def cancel(self) -> None:
         self._cancel("now")
@@ -163,116 +235,120 @@ class World(Machines):
         self._cancel("period_end")
 
     def undo_cancel(self) -> None:
-        def undo(session: Session, row: Subscription) -> None:
-            lifecycle.undo_cancel(session, row, at=self.now, actor=SYSTEM)
+        self._act(lambda s, row: lifecycle.undo_cancel(s, row, at=self.now, actor=SYSTEM), lambda life: life.undo_cancel(self.now))
 
-        self._act(undo, lambda life: life.undo_cancel(self.now))
+    def reactivate(self) -> None:
+        """What is over comes back; everything up to now is settled first, so that its end is known."""
+        self._act(lambda s, row: lifecycle.reactivate(s, row, at=self.now, actor=SYSTEM), lambda life: life.reactivate(self.now))
 
     def settle(self) -> None:
         """Everything due is billed and finalized, and this very moment too: then bills and model agree, and a second look finds nothing."""
         self.sweep()
         for subscription_id in self.customer.lives:
             self.alive(lambda session, wanted=subscription_id: self._bill_now(session, wanted))
-            self._compare_lines(subscription_id)
+            self.compare_lines(subscription_id)
             with transaction() as session:
                 if draft.bill(session, subscription_id, as_of=self.now, actor=SYSTEM) is not None:
                     raise Divergence(f"a second run found something to bill on {subscription_id}")
+        self.wallets[self.customer.id].observe()
 
     def _bill_now(self, session: Session, subscription_id: uuid.UUID) -> None:
         drafted = draft.bill(session, subscription_id, as_of=self.now, actor=SYSTEM)
         if drafted is not None:
             finalize.finalize_invoice(session, drafted.id, at=self.now, actor=SYSTEM)
 
-    def _change(self, plan: Plan, when: str) -> None:
-        units = self._units()
-        effective: list[datetime] = []
+    def _change(self, plan: Plan, when: str | datetime) -> None:
+        life = self.customer.life
+        running = life.at(when if isinstance(when, datetime) else self.now)
+        if running is None:
+            raise Refused
+        held, effective = self._held(plan, running), when if isinstance(when, datetime) else self.now
+        if when == "period_end":
+            effective = life.cycle_end(running, self.now)
 
         def change(session: Session, row: Subscription) -> None:
-            effective.append(plan_change.effective_at(row, when, at=self.now))
+            holds_from = plan_change.effective_at(row, when, at=self.now, backdate=True)
             to = session.get_one(PlanVersion, self.versions[plan.name])
-            plan_change.apply(session, row, to=to, at=self.now, actor=SYSTEM, quantity=units, effective_at=effective[-1])
+            plan_change.apply(
+                session, row, to=to, at=self.now, actor=SYSTEM, quantity=held.units, quantities=_named(plan, held), effective_at=holds_from
+            )
 
-        self._act(change, lambda life: life.change(effective[-1], plan, units))
+        self._act(change, lambda life: life.change(self.now, plan, held, effective))
 
-    def _cancel(self, when: str) -> None:
+    def _cancel(self, when: str, *, break_bond: bool = False) -> None:
         def cancel(session: Session, row: Subscription) -> None:
-            lifecycle.cancel(session, row, at=self.now, actor=SYSTEM, when=when)
+            lifecycle.cancel(session, row, at=self.now, actor=SYSTEM, when=when, break_contract=break_bond)
 
-        self._act(cancel, lambda life: life.cancel(self.now, at_period_end=when == "period_end"))
+        self._act(cancel, lambda life: life.cancel(self.now, at_period_end=when == "period_end", break_bond=break_bond))
 
-    def _act(self, act: Callable[[Session, Subscription], object], modelled: Callable[[Life], None]) -> None:
-        """The product acts, or refuses; when it acts, so does the model, and the two timelines must be one."""
-        customer = self.customer
+    def _act(self, act: Callable[[Session, Subscription], object], modelled: Callable[[Life], None] | None) -> None:
+        """The product acts, or refuses, and so does the model; then the two timelines must be one."""
+        customer, life = self.customer, deepcopy(self.customer.life)
         try:
-            self.alive(lambda session: act(session, session.get_one(Subscription, customer.subscription_id)))
-        except BillingError as refused:
-            raise Refused from refused
-        try:
-            modelled(customer.life)
+            if modelled is not None:
+                modelled(life)
+            sensible = True
         except Refused:
-            raise Divergence(f"at {self.now} the product did what makes no sense") from None
-        self._compare_terms()
+            sensible = False
+        try:
+            status = self.alive(lambda session: self._acted(session, act))
+        except BillingError as refused:
+            with transaction() as session:
+                excused = session.get_one(Subscription, customer.subscription_id).status in IN_TROUBLE
+            if sensible and modelled is not None and not excused and refused.code not in ("already_subscribed", "already_billed"):
+                raise Divergence(f"at {self.now} the product refused what makes sense: {refused.message}") from refused
+            raise Refused from refused
+        if not sensible:
+            raise Divergence(f"at {self.now} the product did what makes no sense; it is {status} now")
+        customer.life = life
+        customer.lives[customer.subscription_id] = life  # type: ignore[index]
+        self.compare_terms()
 
-    def _compare_terms(self) -> None:
-        """What is stored as terms is what the model has lived and plans to."""
-        with transaction() as session:
-            rows = session.scalars(
-                select(SubscriptionTerm)
-                .where(SubscriptionTerm.subscription_id == self.customer.subscription_id)
-                .order_by(SubscriptionTerm.start_at)
-            ).all()
-            stored = [(row.start_at, row.end_at, row.plan_version_id, row.quantity, row.is_trial) for row in rows]
-        expected = [(s.start, s.end, self.versions[s.plan.name], s.quantity, s.is_trial) for s in self.customer.life.stretches]
-        if stored != expected:
-            raise Divergence(f"at {self.now} the terms are {stored}, they should be {expected}")
+    def _acted(self, session: Session, act: Callable[[Session, Subscription], object]) -> str:
+        row = session.get_one(Subscription, self.customer.subscription_id)
+        act(session, row)
+        return row.status
 
-    def _compare_lines(self, subscription_id: uuid.UUID) -> None:
-        """Issued lines add up to what is owed; under a plan that gives nothing back they may be more, never less."""
-        customer = self.customer
-        line = InvoiceLine
-        with transaction() as session:
-            rows = session.execute(
-                select(line.pricing_rule_id, line.cycle_start, func.sum(line.amount_minor))
-                .join(Invoice, Invoice.id == line.invoice_id)
-                .where(line.subscription_id == subscription_id, Invoice.status.not_in((InvoiceStatus.DRAFT, InvoiceStatus.VOID)))
-                .group_by(line.pricing_rule_id, line.cycle_start)
-            ).all()
-        billed: dict[Key, int] = {(*self.rule_names[str(rule)], start): int(minor) for rule, start, minor in rows}
-        owed = customer.lives[subscription_id].owed(self.now, customer.usage)
-        for key in sorted(billed.keys() | owed.keys()):
-            minor, owes = billed.get(key, 0), owed.get(key)
-            wanted = owes.minor if owes else 0
-            kept = owes is not None and not owes.credits and minor > wanted
-            if minor != wanted and not kept:
-                raise Divergence(f"at {self.now} {key} of {subscription_id} is billed {minor}, owed {wanted}")
-
-    def _replay(self) -> None:
-        """Every issued invoice comes out again, figure by figure, from what is stored with it."""
-        with transaction() as session:
-            issued = select(Invoice.id).where(Invoice.organization_id == self.customer.id, Invoice.finalized_at.is_not(None))
-            for invoice_id in session.scalars(issued):
-                again = replay.replay(session, self.customer.id, invoice_id)
-                if again.differences or again.unpriced:
-                    raise Divergence(f"replay of {again.number}: {again.differences} {again.unpriced}")
-
-    def _sell(self, session: Session, seed: int, currency: str) -> None:
-        """Publish the seed's plans."""
-        for n in range(3):
-            document = chance.document(self.rng, f"seed-{seed}-plan-{n}", currency)
+    def _sell(self, session: Session, seed: int) -> None:
+        """Publish the seed's plans, an add-on and two coupons, each in both currencies."""
+        own, other = self.currencies
+        made = [chance.with_conditions(self.rng, chance.document(self.rng, f"seed-{seed}-plan-{n}", own)) for n in range(3)]
+        made.append(chance.add_on(self.rng, f"seed-{seed}-add-on", own))
+        made += [chance.coupon(self.rng, f"seed-{seed}-coupon-{n}", own) for n in range(2)]
+        for plain in made:
+            document = chance.sold_in(self.rng, plain, other)
             version = publish.create_version(session, **document, actor=SYSTEM, at=self.now)
-            self.plans[document["code"]] = chance.plan(document)
+            self.documents[document["code"]] = document
             self.versions[document["code"]] = version.id
-            codes = {metric_id: code for code, metric_id in self.house.metric_ids.items()}
-            for rule in version.rules:
-                self.rule_names[str(rule.id)] = (document["code"], codes.get(rule.metric_id, "base") if rule.metric_id else "base")
+            self.rule_names |= {str(rule.id): (document["code"], rule.code) for rule in version.rules}
 
-    def _sign_up(self, session: Session, slug: str, clock: TestClock, currency: str) -> Organization:
-        rate = Decimal(self.rng.choice((0, 19)))
+    def _sign_up(self, session: Session, slug: str, clock: TestClock) -> Organization:
+        rate, currency = Decimal(self.rng.choice((0, 19))), self.rng.choice(self.currencies)
         zone = self.rng.choice(chance.ZONES)
         return factories.make_organization(session, slug=slug, test_clock=clock, currency=currency, timezone=zone, tax_rate_percent=rate)
 
     def _life(self, organization: Organization) -> Life:
         return Life(organization.timezone, organization.currency, self.rng.choice(("anniversary", "calendar")))
+
+    def _plan(self, code: str) -> Plan:
+        return chance.plan(self.documents[code], self.customer.life.currency)
+
+    def _some_plan(self) -> Plan:
+        return self._plan(self.rng.choice([code for code, document in self.documents.items() if not document.get("kind")]))
+
+    def _ramp(self, plan: Plan, held: Held) -> list[tuple[datetime, Plan, Held]]:
+        at, ramp = self.now, []
+        for _ in range(self.rng.choice((0, 0, 0, 1, 2))):
+            at += timedelta(days=self.rng.randint(20, 90))
+            plan = self._some_plan()
+            held = Held(self._units(), Decimal(self.rng.choice((0, 3, 7))) if _has_seats(plan) else held.seats)
+            ramp.append((at, plan, held))
+        return ramp
+
+    def _held(self, plan: Plan, running: Any) -> Held:
+        """Other quantities; seats stay as they are under a plan that has no price for them."""
+        seats = Decimal(self.rng.choice((0, 3, 7))) if _has_seats(plan) else running.held.seats if running else Decimal(0)
+        return Held(self._units(), seats)
 
     def _shares(self, plan: Plan) -> bool:
         """Whether an earlier subscription of the customer had the plan or one of its metrics: then days are not billed twice."""
@@ -282,3 +358,11 @@ class World(Machines):
 
     def _units(self) -> Decimal:
         return Decimal(self.rng.randint(1, 30))
+
+
+def _has_seats(plan: Plan) -> bool:
+    return any(price.named == "seats" for price in plan.prices)
+
+
+def _named(plan: Plan, held: Held) -> dict[str, Decimal]:
+    return {"seats": held.seats} if _has_seats(plan) else {}

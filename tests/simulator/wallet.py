@@ -1,4 +1,4 @@
-"""The money side of a simulated life: cards that work or do not, charges whose answer is lost, refunds, invoices taken back."""
+"""The money side of a simulated life: cards that work or do not, charges whose answer is lost, refunds, invoices taken back, credit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from core import config
 from core.audit import SYSTEM
 from core.db import transaction
 from core.errors import BillingError
-from core.invoicing import void
+from core.identity.models import Organization
+from core.invoicing import grants, void
+from core.invoicing.credit_models import AccountCredit
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.payments import collect as collecting
 from core.payments import methods, refund, resolve
@@ -65,9 +68,26 @@ def take_back(world: World) -> None:
     old = select(InvoiceLine.invoice_id).where(InvoiceLine.organization_id == world.customer.id, InvoiceLine.cycle_end <= closed)
     invoices = select(Invoice.id).where(Invoice.organization_id == world.customer.id, Invoice.status == InvoiceStatus.OPEN)
     invoice = _some(world, invoices.where(Invoice.id.not_in(old)))
+    purse = world.wallets[world.customer.id]
+    purse.observe()
     with suppress(BillingError):
         world.alive(lambda session: void.void_invoice(session, invoice, at=world.now, actor=SYSTEM, reason="a mistake"))
+        purse.voided(invoice, world.now)
     world.settle()
+
+
+def grant(world: World) -> None:
+    """Credit is granted, for good or for some weeks."""
+    rng, purse = world.rng, world.wallets[world.customer.id]
+    expires = rng.choice((None, world.now + timedelta(days=rng.uniform(1, 60))))
+    given = {"amount_minor": rng.randint(1, 30_000), "name": "Sorry", "priority": rng.choice((10, 50)), "expires_at": expires}
+    purse.observe()
+
+    def granted(session: Session) -> AccountCredit:
+        organization = session.get_one(Organization, world.customer.id)
+        return grants.grant(session, organization, **given, at=world.now, actor=SYSTEM)
+
+    purse.granted(world.alive(granted))
 
 
 ACTS: dict[str, tuple[int, Callable[[World], None]]] = {
@@ -75,6 +95,7 @@ ACTS: dict[str, tuple[int, Callable[[World], None]]] = {
     "pay": (6, pay),
     "refund": (3, refund_some),
     "void": (3, take_back),
+    "grant": (3, grant),
 }
 """By name: weight and act."""
 
@@ -91,6 +112,7 @@ def compare(world: World) -> None:
     names = {charge["charge"] for charge in charges}
     theirs = [("charge", charge["amount"], charge["currency"].upper()) for charge in charges]
     theirs += [("refund", back["amount"], back["currency"].upper()) for back in world.house.provider.refunds() if back["charge"] in names]
+    world.wallets[customer.id].compare(world.now)
     if undecided or ours != sorted(theirs):
         raise Divergence(f"the provider moved {sorted(theirs)}, the books say {ours}, undecided: {undecided}")
 
