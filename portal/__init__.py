@@ -5,6 +5,7 @@ from flask import Blueprint
 blueprint = Blueprint("portal", __name__, url_prefix="/portal")
 
 from portal import (  # noqa: E402
+    add_ons,
     dashboard,
     events,
     frame,
@@ -22,6 +23,7 @@ from portal import (  # noqa: E402
 )
 
 __all__ = [
+    "add_ons",
     "blueprint",
     "dashboard",
     "events",

@@ -9,11 +9,12 @@ from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.invoicing import figure
-from core.subscriptions import items, lifecycle, plan_change, queries
+from core.subscriptions import attachable, items, lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from core.subscriptions.status import Act, possible
 from portal import account, blueprint
-from portal.plan_view import limits, price_lists, running_quantities, running_version
+from portal.plan_view import limits, price_lists, running_quantities, running_term, running_version
+from web import licensed
 from web.auth import requires
 from web.forms import once
 from web.htmx import page, redirect_to
@@ -112,6 +113,9 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         possible=possible(subscription, at),
         held=running_quantities(subscription, at),
         attached=items.held(subscription, at),
+        offered=attachable.on_offer(db.session(), subscription, at=at) if version else [],
+        licensed=licensed.fields(version, running_term(subscription, at)) if version else [],
+        planned=licensed.changes(change.version, running_term(subscription, at), change.quantity, change.quantities) if change else [],
         prices=price_lists([version], g.organization.currency) if version else [],
         limits=limits([version]) if version else [],
         done=request.args.get("done", ""),

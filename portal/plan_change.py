@@ -10,21 +10,23 @@ from uuid import UUID
 from flask import g, request, url_for
 from werkzeug.wrappers import Response
 
-from core import clock
+from core import clock, rendering
 from core.catalog import queries as catalog
-from core.catalog.models import PlanVersion
+from core.catalog.models import PlanVersion, VersionStatus
 from core.db import db, transaction
-from core.errors import Conflict, FieldError, Invalid
+from core.errors import BillingError, Conflict, FieldError, Invalid, NotFound
+from core.invoicing import outlook, whatif, wishes
 from core.invoicing import quote as quotes
-from core.invoicing import whatif
 from core.invoicing.quote import QuoteChanged
-from core.money import parse_decimal
+from core.invoicing.wishes import Settled
 from core.payments import collect
 from core.payments import queries as payments
-from core.subscriptions.models import PlanChangeQuote
+from core.subscriptions.models import PlanChangeQuote, QuoteSubject, Subscription
+from core.subscriptions.quantities import OWN
 from portal import blueprint
 from portal.plan import my_subscription
-from portal.plan_view import differences, limits, price_lists, running_version
+from portal.plan_view import differences, limits, price_lists, running_term, running_version
+from web import licensed
 from web.auth import requires
 from web.dates import begins, read_day
 from web.forms import field_errors, once_stepwise
@@ -72,16 +74,18 @@ def make_quote() -> Response:
     """Price the change and lock it for fifteen minutes."""
     version, now = _wanted(request.form.get("plan", "")), clock.now(g.organization)
     try:
+        wanted = licensed.typed(request.form, version)
         with transaction() as session:
             made = quotes.create(
                 session,
                 g.organization.id,
                 my_subscription().id,
                 to=version,
-                when=_when(),
+                when=when_chosen("Enter the day from which the new plan holds."),
                 at=now,
                 actor=g.actor,
-                quantity=_quantity(),
+                quantity=wanted.pop(OWN, None),
+                quantities=wanted,
             )
     except (Invalid, Conflict) as refusal:
         return _choose(version, field_errors(refusal), status=refusal.status)
@@ -124,12 +128,9 @@ def confirm_quote(quote_id: UUID) -> Response:
 def _requote(quote_id: UUID, refusal: QuoteChanged) -> Response:
     """A new quote for the same change in place of the one that no longer holds, with both amounts."""
     old, now = quotes.get(db.session(), g.organization.id, quote_id), clock.now(g.organization)
-    old_total, when = old.total_minor, old.effective_at if old.when == "date" else old.when
-    version, quantity = catalog.version(db.session(), old.plan_version_id), old.quantity
+    old_total = old.total_minor
     with transaction() as session:
-        made = quotes.create(
-            session, g.organization.id, old.subscription_id, to=version, when=when, at=now, actor=g.actor, quantity=quantity
-        )
+        made = quotes.again(session, g.organization.id, quote_id, at=now, actor=g.actor)
     return _quote(made, {"": f"{refusal.message} Nothing was changed."}, before=old_total, status=409)
 
 
@@ -151,9 +152,33 @@ def _quote(found: PlanChangeQuote, errors: dict[str, str] | None = None, *, befo
         total_label=quotes.total_label(found),
         expired=now > found.expires_at and found.confirmed_at is None,
         method=payments.default_method(db.session(), g.organization.id),
-        changes=differences(running, version, subscription.currency),
+        changes=_changes(found, running, version, subscription, now),
+        upcoming=_upcoming(found, subscription, version),
         subscription=subscription,
     )
+
+
+def _changes(
+    found: PlanChangeQuote, running: PlanVersion | None, version: PlanVersion, subscription: Subscription, now: datetime
+) -> list[tuple[str, str, str]]:
+    """What the quote changes: prices and limits of the plan, and quantities; of an add-on, how many."""
+    if found.subject == QuoteSubject.ADD_ON:
+        before = next((item.quantity for item in subscription.items if item.id == found.item_id), Decimal(0))
+        return [(version.plan.name, rendering.quantity(before), rendering.quantity(found.quantity))]
+    counts = licensed.changes(version, running_term(subscription, now), found.quantity, found.quantities)
+    return counts + differences(running, version, subscription.currency)
+
+
+def _upcoming(found: PlanChangeQuote, subscription: Subscription, version: PlanVersion) -> tuple[outlook.Upcoming, ...]:
+    """The next invoices as they would be with the change; of a quote that was confirmed or no longer holds, none."""
+    if found.confirmed_at is not None:
+        return ()
+    try:
+        terms = wishes.quoted(found, version).terms(subscription)
+    except BillingError:
+        return ()
+    waits = found.content["billed"] == Settled.NEXT_INVOICE
+    return outlook.upcoming(db.session(), g.organization, subscription, terms, as_of=found.created_at, count=2, on_next=waits)
 
 
 def _choose(version: PlanVersion, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
@@ -168,7 +193,7 @@ def _choose(version: PlanVersion, errors: dict[str, str] | None = None, *, statu
         running=running,
         subscription=subscription,
         form=request.values,
-        seats=next((term.quantity for term in subscription.terms if running and term.plan_version_id == running.id), Decimal(1)),
+        quantities=licensed.fields(version, running_term(subscription, now)),
         changes=differences(running, version, subscription.currency),
     )
 
@@ -178,27 +203,21 @@ def _wanted(reference: str) -> PlanVersion:
     running = running_version(my_subscription(), clock.now(g.organization))
     if running is not None and reference == str(running.id):
         return running
-    return catalog.offered_version(db.session(), reference)
+    found = catalog.offered_version(db.session(), reference)
+    if found.status != VersionStatus.LIVE or not found.plan.is_public:
+        raise NotFound("There is no such plan.")
+    return found
 
 
-def _when() -> str | datetime:
+def when_chosen(ask: str) -> str | datetime:
+    """The instant a form chose: now, period_end, or the beginning of a day. Invalid at the date, with what to enter."""
     chosen = request.form.get("when", "now")
     if chosen != "date":
         return chosen
     day = read_day(request.form.get("date", ""))
     if day is None:
-        raise Invalid("Choose a date.", errors=(FieldError("/date", "Enter the day from which the new plan holds."),))
+        raise Invalid("Choose a date.", errors=(FieldError("/date", ask),))
     return begins(day, g.organization.timezone)
-
-
-def _quantity() -> Decimal | None:
-    given = request.form.get("quantity", "").strip()
-    if not given:
-        return None
-    try:
-        return parse_decimal(given, digits=9, places=6)
-    except ValueError:
-        raise Invalid("Enter a quantity.", errors=(FieldError("/quantity", "Enter a number, such as 5."),)) from None
 
 
 def _comparable(version: PlanVersion, running: PlanVersion | None) -> bool:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from core import rendering
 from core.catalog.models import PlanVersion, PricingRule
-from core.subscriptions.models import Subscription
+from core.subscriptions.models import Subscription, SubscriptionTerm
 from web.plan_words import rule_words
 from web.price_words import AROUND, Words
 
@@ -64,10 +64,15 @@ def _key(rule: PricingRule) -> str:
     return rule.metric.code if rule.metric else rule.code
 
 
+def running_term(subscription: Subscription, at: datetime) -> SubscriptionTerm | None:
+    """The term that holds at the instant."""
+    return next((term for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at)), None)
+
+
 def running_version(subscription: Subscription, at: datetime) -> PlanVersion | None:
     """The plan version that holds at the instant."""
-    held = (term.plan_version for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at))
-    return next(held, None)
+    term = running_term(subscription, at)
+    return term.plan_version if term else None
 
 
 def running_quantities(subscription: Subscription, at: datetime) -> list[tuple[str, Decimal]]:

@@ -101,6 +101,36 @@ def create_for_add_on(
     return _stored(session, quote, actor)
 
 
+def again(session: Session, organization_id: uuid.UUID, quote_id: uuid.UUID, *, at: datetime, actor: Actor) -> PlanChangeQuote:
+    """A new quote for what an old one was made for, as of `at`. Errors as `create`."""
+    old = get(session, organization_id, quote_id)
+    version, when = session.get_one(PlanVersion, old.plan_version_id), old.effective_at if old.when == "date" else old.when
+    if old.subject == QuoteSubject.ADD_ON:
+        return create_for_add_on(
+            session,
+            organization_id,
+            old.subscription_id,
+            version=version,
+            quantity=old.quantity,
+            when=when,
+            at=at,
+            actor=actor,
+            item_id=old.item_id,
+        )
+    held = {name: Decimal(quantity) for name, quantity in old.quantities.items()}
+    return create(
+        session,
+        organization_id,
+        old.subscription_id,
+        to=version,
+        when=when,
+        at=at,
+        actor=actor,
+        quantity=old.quantity,
+        quantities=held,
+    )
+
+
 def _locked_price(session: Session, subscription: Subscription, wish: wishes.Wish, when: str | datetime) -> PlanChangeQuote:
     figure, to = wishes.figure(session, wish, subscription, at=wish.made_at), wish.to
     return PlanChangeQuote(

@@ -16,6 +16,7 @@ from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.money import parse_decimal
 from core.periods import Anchor, Interval
 from core.subscriptions import quantities as licensed
+from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
 from core.subscriptions.spans import Span
 
@@ -56,6 +57,22 @@ def check(subscription: Subscription, version: PlanVersion, start: datetime, spa
     twice = sorted(billed[rule.metric_id] for rule in version.rules if rule.metric_id in billed)
     if twice:
         raise Conflict(f"{', '.join(twice)} is billed by the subscription already.", code="already_billed")
+
+
+def on_offer(session: Session, subscription: Subscription, *, at: datetime) -> list[PlanVersion]:
+    """The add-ons customers may choose themselves that the subscription could hold from `at` on, by name."""
+    spans = timeline.spans(subscription)
+    if not any(not span.is_trial and (span.end is None or span.end > at) for span in spans):
+        return []
+    span, found = billed_span(spans, at), []
+    for version in catalog.attachable(session, subscription.currency):
+        if version.plan.kind == PlanKind.ADD_ON and version.plan.is_public:
+            try:
+                check(subscription, version, at, span)
+            except (Conflict, Invalid):
+                continue
+            found.append(version)
+    return found
 
 
 def _held(subscription: Subscription, at: datetime) -> list[PlanVersion]:
