@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Text, cast, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
@@ -70,4 +70,37 @@ def sums(
     for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end in rows:
         entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end)
         found[subscription_id][LineKey(str(rule_id), cycle_start)] = entry
+    return found
+
+
+def taken_back(session: Session, subscription_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, dict[LineKey, datetime]]:
+    """By subscription, the keys that void invoices had billed and no invoice has since, each with the end of its cycle.
+
+    They stay open until they are billed again: what was taken back must not be forgiven because it is old.
+    """
+    line, later, issued = InvoiceLine, aliased(InvoiceLine), aliased(Invoice)
+    same_key = (
+        later.subscription_id == line.subscription_id,
+        later.pricing_rule_id == line.pricing_rule_id,
+        later.cycle_start == line.cycle_start,
+    )
+    again = (
+        select(later.id)
+        .join(issued, issued.id == later.invoice_id)
+        .where(*same_key, issued.status.not_in(UNBILLED), issued.finalized_at > Invoice.voided_at)
+    )
+    rows: Any = session.execute(
+        select(line.subscription_id, line.pricing_rule_id, line.cycle_start, func.max(line.cycle_end))
+        .join(Invoice, Invoice.id == line.invoice_id)
+        .where(
+            Invoice.status == InvoiceStatus.VOID,
+            among(Invoice.subscription_id, subscription_ids),
+            line.pricing_rule_id.is_not(None),
+            ~again.exists(),
+        )
+        .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
+    )
+    found: dict[uuid.UUID, dict[LineKey, datetime]] = {subscription_id: {} for subscription_id in subscription_ids}
+    for subscription_id, rule_id, cycle_start, cycle_end in rows:
+        found[subscription_id][LineKey(str(rule_id), cycle_start)] = cycle_end
     return found

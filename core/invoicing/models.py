@@ -90,6 +90,7 @@ class Invoice(Base):
         Index("ix_invoices_organization_id_created_at", "organization_id", "created_at"),
         Index("ix_invoices_subscription_id", "subscription_id"),
         Index("ix_invoices_run_id", "run_id"),
+        Index("ix_invoices_void", "subscription_id", postgresql_where=text("status = 'void'")),
         Index("ix_invoices_collect", "next_collect_at", postgresql_where=text("status = 'open' AND next_collect_at IS NOT NULL")),
         Index(
             "uq_invoices_one_draft_per_subscription",

@@ -62,7 +62,7 @@ def rate(
 ) -> list[Rated]:
     """Rate every subject with one reading of usage and one of what was billed.
 
-    A cycle is closed for good once billing has looked at it `adjustment_days` after its end, or later.
+    A cycle is closed once billing has looked at it `adjustment_days` after its end, or later; what was taken back since is open again.
     """
     return ask(session, rates(session, subjects, adjustment_days=adjustment_days, uncounted=uncounted)) if subjects else []
 
@@ -75,15 +75,16 @@ def rates(
     uncounted: Collection[InvoiceStatus] = UNBILLED,
 ) -> Question[list[Rated]]:
     """`rate`, to be read together with other questions; what was billed is read with the answer."""
-    closed = {subject.subscription_id: _closed(subject, adjustment_days) for subject in subjects}
-    pieces = [(subject, segments(subject.terms, as_of=subject.as_of, since=closed[subject.subscription_id])) for subject in subjects]
+    taken_back = billed.taken_back(session, [subject.subscription_id for subject in subjects])
+    open_ = {s.subscription_id: _opened(s, adjustment_days, taken_back[s.subscription_id]) for s in subjects}
+    pieces = [(subject, open_[subject.subscription_id].segments(subject)) for subject in subjects]
     readings = _readings(pieces)
 
     def answer(measured: Measured) -> list[Rated]:
-        issued = billed.sums(session, closed.keys(), open_at=_open_at(pieces, closed), uncounted=uncounted)
-        settled = {subscription_id: _settled(issued[subscription_id], at) for subscription_id, at in closed.items()}
+        issued = billed.sums(session, open_.keys(), open_at=_open_at(pieces, open_.values()), uncounted=uncounted)
+        settled = {subscription_id: found.settled(issued[subscription_id]) for subscription_id, found in open_.items()}
         return [
-            _rated(subject, entry, issued[subject.subscription_id], closed[subject.subscription_id])
+            _rated(subject, entry, issued[subject.subscription_id], open_[subject.subscription_id])
             for subject, entry in zip(subjects, _priced(pieces, readings, measured, settled), strict=True)
         ]
 
@@ -114,27 +115,48 @@ def _priced(
     ]
 
 
-def _closed(subject: Subject, adjustment_days: int) -> datetime:
-    """Cycles that ended by then are closed: counted from the last look, so that what came late in between is billed by this one."""
-    return last_turn(subject.terms, before=subject.as_of) - timedelta(days=adjustment_days)
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What is still rated: cycles that end after `closed`, and the keys that were `taken_back`, whenever their cycles ended."""
+
+    closed: datetime
+    taken_back: frozenset[LineKey]
+
+    @property
+    def since(self) -> datetime:
+        """Cycles that end by then are none of them."""
+        return min((self.closed, *(key.cycle_start for key in self.taken_back)))
+
+    def holds(self, key: LineKey, cycle_end: datetime) -> bool:
+        return cycle_end > self.closed or key in self.taken_back
+
+    def segments(self, subject: Subject) -> list[Segment]:
+        cuts = segments(subject.terms, as_of=subject.as_of, since=self.since)
+        return [cut for cut in cuts if self.holds(cut.key, cut.cycle.end)] if self.taken_back else cuts
+
+    def settled(self, issued: BilledKeys) -> dict[LineKey, int]:
+        """What was billed in closed cycles."""
+        return {key: entry.minor for key, entry in issued.items() if not self.holds(key, entry.cycle_end)}
 
 
-def _open_at(pieces: Sequence[Piece], closed: Mapping[uuid.UUID, datetime]) -> datetime:
+def _opened(subject: Subject, adjustment_days: int, taken_back: Mapping[LineKey, datetime]) -> _Open:
+    """Cycles are closed counted from the last look, so that what came late in between is billed by this one."""
+    closed = last_turn(subject.terms, before=subject.as_of) - timedelta(days=adjustment_days)
+    return _Open(closed, frozenset(key for key, cycle_end in taken_back.items() if cycle_end <= closed))
+
+
+def _open_at(pieces: Sequence[Piece], opened: Collection[_Open]) -> datetime:
     """From when on what was billed is read: since the cycles that are open, and those that a commitment still looks back on."""
     looked_at = (segment.cycle.start for _, cuts in pieces for segment in cuts if segment.rule.kind is Kind.COMMITMENT)
-    return min((*closed.values(), *looked_at))
-
-
-def _settled(issued: BilledKeys, closed: datetime) -> dict[LineKey, int]:
-    return {key: entry.minor for key, entry in issued.items() if entry.cycle_end <= closed}
+    return min((*(found.since for found in opened), *looked_at))
 
 
 def _windows(readings: Readings) -> frozenset[Window]:
     return frozenset(window for reading in readings.values() for window in reading.windows)
 
 
-def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, closed: datetime) -> Rated:
-    known = {key: entry for key, entry in issued.items() if entry.cycle_end > closed}
+def _rated(subject: Subject, owing: dict[LineKey, Owed], issued: BilledKeys, opened: _Open) -> Rated:
+    known = {key: entry for key, entry in issued.items() if opened.holds(key, entry.cycle_end)}
     return Rated(subject, owing, known, due(owing, {key: entry.minor for key, entry in known.items()}))
 
 

@@ -22,6 +22,8 @@ _LIVE_CHARGE = text(
     " AND status IN ('pending', 'processing', 'requires_action', 'unknown') LIMIT 1"
 )
 
+_BILL_ONCE_MORE = text("UPDATE subscriptions SET next_bill_at = :at WHERE id = :id AND next_bill_at IS NULL")
+
 
 def move(invoice: Invoice, to: InvoiceStatus) -> None:
     """Change the status of a locked invoice; InvalidTransition where TRANSITIONS has no such move."""
@@ -50,7 +52,8 @@ def refuse_while_charged(session: Session, invoice_id: uuid.UUID) -> None:
 def void_invoice(session: Session, invoice_id: uuid.UUID, *, at: datetime, actor: Actor, reason: str | None = None) -> Invoice:
     """Void an open or uncollectible invoice on which nothing was paid; voiding it again changes nothing. Credits it used are given back.
 
-    What it billed is owed still and will be on the subscription's next invoice. InvalidTransition for drafts and paid invoices,
+    What it billed is owed still, however old, and will be on the subscription's next invoice; a subscription that has ended is billed
+    once more. InvalidTransition for drafts and paid invoices,
     Conflict when something was paid on it or a charge is on its way.
     """
     invoice = lock(session, invoice_id)
@@ -64,7 +67,8 @@ def void_invoice(session: Session, invoice_id: uuid.UUID, *, at: datetime, actor
     reversal = _reversal(invoice, at)
     move(invoice, InvoiceStatus.VOID)
     invoice.voided_at, invoice.next_collect_at = at, None
-    account_credits.give_back(session, invoice.organization_id, invoice.id)
+    session.execute(_BILL_ONCE_MORE, {"id": invoice.subscription_id, "at": at})
+    account_credits.give_back(session, invoice.organization_id, invoice.id, at=at)
     post.post_all(session, reversal)
     audit.record(
         session, actor, "invoice.voided", invoice, at=at, reason=reason, number=invoice.invoice_number, total_minor=invoice.total_minor

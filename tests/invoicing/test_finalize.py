@@ -161,6 +161,40 @@ def test_what_a_void_invoice_billed_is_billed_again(session: Session) -> None:
     assert balances(session, second) == {"accounts_receivable": 10000, "revenue": -10000}
 
 
+def test_what_a_void_invoice_billed_is_owed_however_old_it_is_and_once(session: Session) -> None:
+    organization, metric = make_organization(session), make_metric(session)
+    per_call = {"model": "per_unit", "unit_price": "0.01"}
+    subscription = make_subscription(session, organization, make_plan(session, prices=[(metric, per_call)]))
+    use(session, organization, metric, START + timedelta(days=3), 1000)
+    issued(session, subscription, START)
+    renewal = issued(session, subscription, JULY)
+    for month in (8, 9, 10):
+        issued(session, subscription, JULY.replace(month=month))
+    use(session, organization, metric, JULY + timedelta(days=3), 7)  # of a closed cycle that nobody took back
+    void.void_invoice(session, renewal.id, at=JULY.replace(month=10, day=20), actor=SYSTEM)
+    winter = issued(session, subscription, JULY.replace(month=11))
+    assert amounts(session, winter) == {"base": 10000 + 10000, "calls": 1000}
+    use(session, organization, metric, START + timedelta(days=4), 7)  # billed again, so closed again
+    spring = issued(session, subscription, JULY.replace(month=12))
+    assert amounts(session, spring) == {"base": 10000, "calls": 0}
+    void.void_invoice(session, winter.id, at=JULY.replace(month=12, day=2), actor=SYSTEM)
+    assert amounts(session, issued(session, subscription, datetime(2027, 1, 1, tzinfo=UTC))) == {"base": 30000, "calls": 1007}
+
+
+def test_a_subscription_that_has_ended_is_billed_once_more(session: Session) -> None:
+    subscription = make_subscription(session, make_organization(session), make_plan(session, billing_mode="in_arrears"))
+    subscription.terms[0].end_at = subscription.ends_at = JULY
+    last = issued(session, subscription, JULY)
+    session.refresh(subscription)
+    assert subscription.next_bill_at is None
+    at = JULY + timedelta(days=100)
+    void.void_invoice(session, last.id, at=at, actor=SYSTEM)
+    [again] = draft.bill_many(session, [subscription.id], as_of=at, actor=SYSTEM)
+    assert amounts(session, session.get_one(Invoice, again)) == {"base": 10000}
+    session.refresh(subscription)
+    assert subscription.next_bill_at is None
+
+
 def test_only_an_open_unpaid_invoice_can_be_voided(session: Session) -> None:
     subscription = make_subscription(session, make_organization(session), make_plan(session))
     made = draft.bill(session, subscription.id, as_of=START, actor=SYSTEM)
