@@ -19,6 +19,7 @@ from core.invoicing import queries as invoicing
 from core.metering import queries as metering
 from core.metering import watch
 from core.metering.corrections import events as corrections
+from core.metering.rejections import finding as rejections
 from web.auth import requires
 from web.htmx import page
 
@@ -124,7 +125,7 @@ def event(account_id: UUID) -> Response:
     until = now + LOOK_BACK
     history = corrections.history(session, account_id, key) if key else []
     counted = metering.events_page(session, account_id, start=now - back, end=until, idempotency_key=key, limit=1).rows if key else []
-    refused = watch.refused_with(session, account_id, key) if key else []
+    refused = rejections.with_key(session, account_id, key) if key else []
     if not counted and not refused and not history and "further" in request.args:
         raise NotFound("This account has no event with this idempotency key.")
     found = counted[0] if counted else None

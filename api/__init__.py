@@ -30,6 +30,7 @@ from api import (
     usage_backfills,
     usage_corrections,
     usage_reads,
+    usage_rejections,
     usage_summary,
     what_if,
 )
@@ -50,6 +51,7 @@ RESOURCES = (
     payments,
     account_credits,
     usage_reads,
+    usage_rejections,
     usage_summary,
     usage_corrections,
     usage_backfills,

@@ -1,4 +1,4 @@
-"""Reading usage: single events, what became of a batch, what was refused and why."""
+"""Reading usage: single events, and what became of a batch."""
 
 from __future__ import annotations
 
@@ -57,26 +57,6 @@ class EventOut(Output):
     unit: str | None
 
 
-class RejectionsQuery(Listing):
-    """Which refused events."""
-
-    organization_id: Reference | None = None
-    code: Annotated[str, Meta(max_length=64)] | None = None
-
-
-class RejectionOut(Output):
-    """One refused event; `event` is the JSON as it was sent, cut at 8 KiB."""
-
-    id: str
-    received_at: datetime
-    batch_id: str | None
-    index: int
-    code: str
-    pointer: str
-    detail: str
-    event: str
-
-
 @endpoint("GET", "/billing/usage/batches/<int:batch_id>", scope=Scope.USAGE_WRITE, tag=TAG)
 def get_usage_batch(call: Call, batch_id: int) -> BatchOut:
     """Read what became of a request: counted yet, which events were duplicates or conflicts."""
@@ -111,26 +91,4 @@ def list_usage_events(call: Call, query: EventsQuery) -> Page[EventOut]:
         limit=query.limit,
     )
     data = [EventOut(**{name: getattr(row, name) for name in EventOut.__struct_fields__}) for row in page.rows]
-    return Page(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
-
-
-@endpoint("GET", "/billing/usage/rejections", scope=Scope.BILLING_READ, tag=TAG)
-def list_usage_rejections(call: Call, query: RejectionsQuery) -> Page[RejectionOut]:
-    """List refused events with the reason, newest first."""
-    page = queries.rejections_page(
-        call.session, call.filter(query.organization_id), code=query.code, cursor=query.cursor, limit=query.limit
-    )
-    data = [
-        RejectionOut(
-            id=str(row.id),
-            received_at=row.received_at,
-            batch_id=str(row.batch_id) if row.batch_id is not None else None,
-            index=row.index,
-            code=row.code,
-            pointer=row.pointer,
-            detail=row.detail,
-            event=row.event,
-        )
-        for row in page.rows
-    ]
     return Page(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)

@@ -21,6 +21,7 @@ from core.invoicing.statements import Line
 from core.invoicing.usage_cost import UsageCost, open_minor, usage_by_bucket
 from core.metering import queries as metering
 from core.metering.reading import Question, ask, read
+from core.metering.rejections import finding as rejections
 from core.money import round_ratio, to_decimal
 from core.payments import queries as payments
 from core.payments.models import PaymentMethod
@@ -175,7 +176,7 @@ def _problems(subscription: Subscription | None, methods: Mapping[UUID, PaymentM
     now, session = clock.now(g.organization), db.session()
     due = listing.open_invoices(session, g.organization.id)
     last = payments.transactions(session, g.organization.id, invoice_ids=[row.id for row in due]) if due else []
-    rejected = metering.rejection_counts(session, g.organization.id, since=clock.now() - timedelta(days=1)) if may("events.view") else {}
+    rejected = rejections.counts(session, g.organization.id, since=clock.now() - timedelta(days=1)) if may("events.view") else {}
     found = problems(
         due,
         last,

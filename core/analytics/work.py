@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from core.invoicing.models import Invoice, InvoiceStatus, RunError
-from core.metering.models import usage_quarantine, usage_rejections
+from core.metering.models import usage_quarantine
+from core.metering.rejections.tables import usage_rejections
 from core.payments.models import BillingTransaction, TransactionStatus, TransactionType
 
 

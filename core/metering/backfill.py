@@ -12,9 +12,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from core.metering.counting import HOUR_MICROS, Bucket, tally
+from core.metering.counting import Bucket, tally
 from core.metering.instants import micros
-from core.metering.meters import Event, Meter, Usage, properties
+from core.metering.meters import HOUR_MICROS, Event, Meter, Usage, properties
 from core.metering.models import Aggregation
 from core.metering.rollups import write_changes
 from core.metering.windows import BEGINNING

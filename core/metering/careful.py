@@ -15,7 +15,7 @@ from core.metering.blocks import Block, stopped
 from core.metering.columns import Columns, quantity
 from core.metering.directory import Account, Directory, EventType
 from core.metering.instants import instant, micros
-from core.metering.meters import UnreadableProperty, feeds, value_of
+from core.metering.meters import HOUR_MICROS, UnreadableProperty, feeds, value_of
 from core.metering.texts import texts
 from core.metering.wire import Candidate, Fault
 
@@ -24,11 +24,15 @@ REFUSED_EVENT_BYTES_MAX = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which timestamps are taken, relative to the organization's time, and how many events at once."""
+    """Which timestamps are taken, relative to the organization's time, and how many events at once.
+
+    `late`: whether metrics that reject late usage do so.
+    """
 
     past: timedelta
     future: timedelta
     events_max: int
+    late: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ def judge(
             limits = bounds(account, window, at)
             _check_time(item, limits)
             codes = kind.codes if kind.plain else fed_codes(kind, item)
+            if window.late and item.timestamp is not None and (late := lateness(kind, codes, item.timestamp, limits.now)) is not None:
+                raise Fault("late_event", "/timestamp", late)
             if account.id in blocks:
                 _check_limits(blocks[account.id], limits.now, item, codes)
             fed.append(codes)
@@ -105,10 +111,19 @@ def judge(
     return _columns(kept) if kept else None, fed, tuple(refused)
 
 
+def lateness(kind: EventType, codes: str, timestamp: int, now: int) -> str | None:
+    """A sentence when a metric that the event feeds (`codes`, a JSON list) rejects what is so old `now`; instants in microseconds."""
+    for meter in kind.meters:
+        if meter.late_after is not None and now - timestamp > meter.late_after and f'"{meter.code}"' in codes:
+            return f"The metric {meter.code} takes events for {meter.late_after // HOUR_MICROS} hours; this one came later."
+    return None
+
+
 def fed_codes(kind: EventType, item: Candidate) -> str:
     """JSON list of the metrics the event feeds; raises Fault when a property cannot be read or no metric takes the event."""
     codes = []
-    for meter in kind.meters:
+    for newest in kind.meters:
+        meter = newest if item.timestamp is None else newest.at(item.timestamp)
         if feeds(meter, item.properties):
             codes.append(meter.code)
             try:

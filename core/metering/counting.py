@@ -19,10 +19,9 @@ from core.metering.columns import Columns, Corrupt, Flags, Int32, Int64, quantit
 from core.metering.dedup import Claim, Entries, entries
 from core.metering.directory import EventType
 from core.metering.instants import instant
-from core.metering.meters import Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
+from core.metering.meters import HOUR_MICROS, Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
 from core.metering.models import Aggregation
 
-HOUR_MICROS = 3_600_000_000
 EVENT_FIELDS = 11
 INT64_SAFE = 2**62
 

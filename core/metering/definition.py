@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import FieldError
 from core.metering.expressions import BadExpression, parse
 from core.metering.meters import canonical
-from core.metering.models import Aggregation, BucketSize, BucketTotal, Metric
+from core.metering.models import Aggregation, BucketSize, BucketTotal, LatePolicy, Metric
 from core.metering.wire import is_name
 from core.pricing.modifiers import Rounding
 
@@ -19,6 +19,7 @@ CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}")
 GROUPS_MAX = 5
 FILTERS_MAX = 20
 PRECISION_MAX = 12
+LATE_HOURS_MAX = 35 * 24
 COUNTS = frozenset({Aggregation.COUNT, Aggregation.UNIQUE_COUNT})
 GOES_ON = (Aggregation.SUM, Aggregation.LATEST, Aggregation.UNIQUE_COUNT, Aggregation.WEIGHTED_SUM)
 """Aggregations whose value can carry into the next period."""
@@ -44,6 +45,8 @@ class Definition:
     bucket_total: str | None = None
     rounding: str | None = None
     rounding_precision: int = 0
+    late_policy: str = LatePolicy.ADJUST
+    late_after_hours: int | None = None
 
     def row(self) -> Metric:
         """The row of a definition without faults."""
@@ -64,12 +67,24 @@ class Definition:
             bucket_total=self.bucket_total,
             rounding=self.rounding,
             rounding_precision=self.rounding_precision,
+            late_policy=self.late_policy,
+            late_after_hours=self.late_after_hours,
         )
 
 
 def faults(given: Definition) -> list[FieldError]:
     """Everything that is wrong with a definition."""
-    return [*_names(given), *_value(given), *_dimensions(given), *_shape(given)]
+    return [*_names(given), *_value(given), *_dimensions(given), *_shape(given), *late_faults(given.late_policy, given.late_after_hours)]
+
+
+def late_faults(policy: str, after_hours: int | None) -> Iterator[FieldError]:
+    """What is wrong with what a metric says about late usage."""
+    if policy not in set(LatePolicy):
+        yield FieldError("/late_policy", f"Choose one of {', '.join(LatePolicy)}.")
+    elif policy == LatePolicy.REJECT and (after_hours is None or not 1 <= after_hours <= LATE_HOURS_MAX):
+        yield FieldError("/late_after_hours", f"Say after how many hours, 1 to {LATE_HOURS_MAX}, an event is refused.")
+    elif policy != LatePolicy.REJECT and after_hours is not None:
+        yield FieldError("/late_after_hours", "Only a metric that rejects late events has a limit.")
 
 
 def _names(given: Definition) -> Iterator[FieldError]:

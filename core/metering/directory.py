@@ -84,6 +84,8 @@ class EventType:
     meters: tuple[Meter, ...]
     plain: bool
     codes: str
+    timed: bool = False
+    """Whether a metric looks at the time of each event."""
 
 
 class Recent(Generic[K, V]):
@@ -248,4 +250,5 @@ def event_types(rows: Iterable[Any]) -> dict[str, EventType]:
 def event_type(name: str, number: int, meters: tuple[Meter, ...]) -> EventType:
     """The event type that these metrics read."""
     plain = all(item.plain for item in meters)
-    return EventType(number, name, meters, plain, msgspec.json.encode([item.code for item in meters]).decode())
+    codes = msgspec.json.encode([item.code for item in meters]).decode()
+    return EventType(number, name, meters, plain, codes, any(item.timed for item in meters))

@@ -21,6 +21,7 @@ from core.errors import Unavailable
 from core.metering.accept import Verdict
 from core.metering.columns import pack
 from core.metering.lines import STATEMENT_SECONDS_MAX, Prompt, connect
+from core.metering.rejections import sent
 
 COMMIT_BYTES_MAX = 16 * 1024 * 1024
 WAITING_MAX = 1_000
@@ -36,9 +37,10 @@ APPEND = """WITH given AS MATERIALIZED (
   pending AS (INSERT INTO usage_pending (batch_id, received_at, events, organization_id)
     SELECT id, received_at, accepted, organization_id FROM given)
   SELECT i, id FROM given"""
-REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail, event)
+REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail, event,
+    event_name, idempotency_key)
   SELECT clock_timestamp(), * FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::smallint[],
-    %s::text[], %s::text[], %s::text[], %s::bytea[])"""
+    %s::text[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[])"""
 BACKLOG = "SELECT coalesce(sum(events), 0) FROM usage_pending"
 
 
@@ -237,7 +239,10 @@ def _append(connection: Connection[Any], group: Sequence[tuple[Verdict, bytes]])
 
 def _reject(connection: Connection[Any], group: Sequence[tuple[Verdict, bytes]], ids: dict[int, int]) -> None:
     rows = [
-        (one.organization_id or v.organization_id, v.api_key_id, ids.get(i), one.index, one.code, one.pointer, one.detail, one.event)
+        (
+            *(one.organization_id or v.organization_id, v.api_key_id, ids.get(i), one.index),
+            *(one.code, one.pointer, one.detail, one.event, *sent.names(one.event)),
+        )
         for i, (v, _) in enumerate(group)
         for one in v.refused
     ]

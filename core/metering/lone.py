@@ -22,7 +22,7 @@ def judge(directory: Directory, own: Account | None, raw: bytes, *, window: Wind
         return None
     account = _account(directory, own, item)
     kind = directory.event_types((item.name,)).get(item.name)
-    if account is None or kind is None or account.status == "closed" or account.id in directory.blocks():
+    if account is None or kind is None or kind.timed or account.status == "closed" or account.id in directory.blocks():
         return None
     limits = bounds(account, window, at)
     timestamp = limits.now if item.timestamp is None else item.timestamp

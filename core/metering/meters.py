@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,11 +23,12 @@ Scalar = str | int | bool | Decimal | None
 _decode_properties = msgspec.json.Decoder(float_hook=Decimal).decode
 NO_GROUP = ""
 METER_COLUMNS = """m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, m.expression,
-  m.operation_property, m.recurring, m.counted_through"""
+  m.operation_property, m.recurring, m.counted_through, m.late_after_hours, m.earlier"""
 """The columns of `metrics AS m` that `meter` reads."""
 ADDED = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG})
 """Aggregations whose state of an hour is the number of events and the sum of their quantities."""
 REMOVE = "remove"
+HOUR_MICROS = 3_600_000_000
 OUT_OF_RANGE = "must be a number from {least} to 99999999999999 with at most 12 decimals"
 LARGEST = 10**14
 PLAIN_EXPONENT_MAX = 40
@@ -63,12 +64,30 @@ class Meter:
     """Whether its values may be negative: changes of something that goes on."""
     counted_through: datetime | None = None
     """While its past is being counted: it reads events before this instant."""
+    late_after: int | None = None
+    """An event that is older than so many microseconds when it comes is refused."""
+    earlier: tuple[tuple[int, Meter], ...] = ()
+    """What it was for events before an instant (microseconds since 1970), newest first."""
+
+    def at(self, timestamp: int) -> Meter:
+        """What it is for an event of that instant, in microseconds since 1970."""
+        found = self
+        for until, before in self.earlier:
+            if timestamp >= until:
+                break
+            found = before
+        return found
+
+    @property
+    def timed(self) -> bool:
+        """Whether an event's time decides if and how it is read."""
+        return self.late_after is not None or bool(self.earlier)
 
     @property
     def plain(self) -> bool:
         """Whether the event's quantity is all it needs: a whole column can be counted at once."""
         return self.aggregation in ADDED and not (
-            self.source or self.expression or self.conditions or self.group_by or self.counted_through is not None
+            self.source or self.expression or self.conditions or self.group_by or self.earlier or self.counted_through is not None
         )
 
     @property
@@ -82,8 +101,9 @@ class Meter:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Every property it looks at."""
-        return frozenset({*self.needs, *(condition.name for condition in self.conditions), *self.group_by})
+        """Every property it looks at, or looked at before."""
+        own = frozenset({*self.needs, *(condition.name for condition in self.conditions), *self.group_by})
+        return own.union(*(before.reads for _, before in self.earlier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +154,34 @@ class UnreadableProperty(ValueError):
 def meter(metric: Metric) -> Meter:
     """The counting side of a row of `metrics`."""
     aggregation = Aggregation(metric.aggregation)
-    return Meter(
+    found = Meter(
         metric.id,
         metric.number,
         metric.code,
         metric.event_name,
         aggregation,
         metric.property,
-        tuple(Condition(item["property"], frozenset(canonical(value) for value in item["in"])) for item in metric.filters),
+        _conditions(metric.filters),
         tuple(metric.group_by),
         expression=parse_expression(metric.expression) if metric.expression else None,
         operation=metric.operation_property,
         signed=aggregation == Aggregation.WEIGHTED_SUM or (aggregation == Aggregation.SUM and metric.recurring),
         counted_through=metric.counted_through,
+        late_after=metric.late_after_hours * HOUR_MICROS if metric.late_after_hours else None,
     )
+    return replace(found, earlier=tuple(_earlier(found, metric.earlier))) if metric.earlier else found
+
+
+def _earlier(now: Meter, kept: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Meter]]:
+    for one in kept:
+        expression, operation = one["expression"], one["operation_property"]
+        read = parse_expression(expression) if expression else None
+        before = replace(now, source=one["property"], conditions=_conditions(one["filters"]), expression=read, operation=operation)
+        yield micros(datetime.fromisoformat(one["until"])), before
+
+
+def _conditions(filters: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:
+    return tuple(Condition(item["property"], frozenset(canonical(value) for value in item["in"])) for item in filters)
 
 
 def properties(raw: bytes) -> dict[str, Scalar]:
@@ -229,6 +263,8 @@ def read(meter: Meter, event: Event) -> Usage | None:
     """What the metric reads from one event; None when the event does not feed it, or not yet. Raises UnreadableProperty."""
     if meter.counted_through is not None and event.timestamp >= meter.counted_through:
         return None
+    if meter.earlier:
+        meter = meter.at(micros(event.timestamp))
     if not feeds(meter, event.properties):
         return None
     quantity = value_of(meter, event.quantity, event.properties)

@@ -73,6 +73,17 @@ class BucketTotal(StrEnum):
     AVG = "avg"
 
 
+class LatePolicy(StrEnum):
+    """What becomes of usage that comes after its billing cycle was billed, or very late."""
+
+    ADJUST = "adjust"
+    """It counts, and the next invoice adjusts the cycle it belongs to."""
+    IGNORE = "ignore"
+    """It counts and is shown; a cycle that was billed stays as it was billed."""
+    REJECT = "reject"
+    """An event older than `late_after_hours` when it comes is refused; others as with ADJUST."""
+
+
 class LimitPeriod(StrEnum):
     """Over which a limit counts: days and months of the customer's billing timezone, or everything since the limit was set."""
 
@@ -105,13 +116,17 @@ class Metric(Base):
         one_of("bucket_size", BucketSize),
         one_of("bucket_total", BucketTotal),
         one_of("rounding", Rounding),
+        one_of("late_policy", LatePolicy),
         CheckConstraint("percentile > 0 AND percentile <= 100", name="percentile_range"),
         CheckConstraint("(bucket_size IS NULL) = (bucket_total IS NULL)", name="bucket_whole"),
+        CheckConstraint("(late_policy = 'reject') = (late_after_hours IS NOT NULL)", name="late_after_whole"),
+        CheckConstraint("late_after_hours BETWEEN 1 AND 840", name="late_after_range"),
     )
 
     id: Mapped[Id]
-    number: Mapped[int] = mapped_column(Integer, Identity(always=True), unique=True)
-    """Short key in the usage tables."""
+    number: Mapped[int] = mapped_column(Integer, Identity(), unique=True)
+    """Short key in the usage tables; a revision that takes the metric's place brings its own."""
+    version: Mapped[int] = mapped_column(server_default="1")
     code: Mapped[str] = mapped_column(String(100), unique=True)
     name: Mapped[str] = mapped_column(String(255))
     unit: Mapped[str] = mapped_column(String(50), server_default="")
@@ -141,6 +156,10 @@ class Metric(Base):
     """When all events already there were counted, and new ones from then on; None: not yet."""
     counted_through: Mapped[datetime | None]
     """While the past is being counted: events before this instant are, old and new ones."""
+    late_policy: Mapped[str] = mapped_column(String(8), server_default=LatePolicy.ADJUST)
+    late_after_hours: Mapped[int | None]
+    earlier: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    """What held for events before an instant, newest first: [{"until": …, "property": …, "expression": …, "filters": …}]."""
 
 
 class UsageLimit(Base):
@@ -277,21 +296,4 @@ usage_rollups = Table(
     Column("moment", Numeric),
     CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity'", name="quantity_finite"),
     comment="Usage per metric, UTC hour and group (JSON array of group_by values). quantity: sum, count, maximum or latest value",
-)
-
-usage_rejections = Table(
-    "usage_rejections",
-    Base.metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("received_at", INSTANT, nullable=False, index=True),
-    Column("organization_id", Uuid),
-    Column("api_key_id", Uuid),
-    Column("batch_id", BigInteger),
-    Column("position", SmallInteger, nullable=False),
-    Column("code", String(50), nullable=False),
-    Column("pointer", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("event", LargeBinary, nullable=False),
-    Index("ix_usage_rejections_organization_id_id", "organization_id", "id"),
-    comment="Events that were refused, as sent (at most 8 KiB of each), for the debugger and a later replay",
 )

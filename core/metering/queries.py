@@ -26,7 +26,6 @@ from core.metering.models import (
     usage_events,
     usage_pending,
     usage_quarantine,
-    usage_rejections,
 )
 from core.metering.sums import measure, organizations
 from core.metering.windows import Window
@@ -57,22 +56,6 @@ class UsageEvent:
     properties: dict[str, Any]
     subscription_id: uuid.UUID | None
     unit: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One refused event. `event` is the JSON as it was sent, cut at 8 KiB."""
-
-    id: int
-    received_at: datetime
-    organization_id: uuid.UUID | None
-    api_key_id: uuid.UUID | None
-    batch_id: int | None
-    index: int
-    code: str
-    pointer: str
-    detail: str
-    event: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,32 +162,6 @@ def events_page(
     return _page(rows, limit, _usage_event, lambda row: f"{row.timestamp.isoformat()}|{row.batch_id}|{row.position}")
 
 
-def rejections_page(
-    session: Session, organization_id: uuid.UUID | None, *, code: str | None = None, cursor: str | None = None, limit: int = 50
-) -> Page:
-    """Refused events, newest first; `organization_id` None (an operator) sees every organization's."""
-    r = usage_rejections.c
-    query = select(usage_rejections)
-    if organization_id is not None:
-        query = query.where(r.organization_id == organization_id)
-    if code is not None:
-        query = query.where(r.code == code)
-    if cursor is not None:
-        try:
-            query = query.where(r.id < int(cursor))
-        except ValueError:
-            raise _bad_cursor() from None
-    rows = session.execute(query.order_by(r.id.desc()).limit(min(limit, PAGE_MAX) + 1)).all()
-    return _page(rows, limit, rejection, lambda row: str(row.id))
-
-
-def rejection_counts(session: Session, organization_id: uuid.UUID, *, since: datetime) -> dict[str, int]:
-    """How many events were refused since then, by code."""
-    r = usage_rejections.c
-    query = select(r.code, func.count()).where(r.organization_id == organization_id, r.received_at >= since).group_by(r.code)
-    return {row[0]: row[1] for row in session.execute(query)}
-
-
 def _number(token: str) -> float | str:
     """A decimal for display; one that no float can hold stays as it was sent."""
     value = float(token)
@@ -225,14 +182,6 @@ def _usage_event(row: Row[Any]) -> UsageEvent:
         properties=shown_properties(bytes(row.properties)),
         subscription_id=row.subscription_id,
         unit=row.unit,
-    )
-
-
-def rejection(row: Row[Any]) -> Rejection:
-    """A row of `usage_rejections`."""
-    event = bytes(row.event).decode("utf-8", "replace")
-    return Rejection(
-        row.id, row.received_at, row.organization_id, row.api_key_id, row.batch_id, row.position, row.code, row.pointer, row.detail, event
     )
 
 

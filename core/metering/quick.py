@@ -91,8 +91,8 @@ def _judged(
 
 
 def known(kind: EventType | None) -> EventType:
-    """An event type there is; raises Unusual."""
-    if kind is None:
+    """An event type there is, whose metrics do not look at the time of each event; raises Unusual."""
+    if kind is None or kind.timed:
         raise Unusual
     return kind
 
@@ -241,7 +241,7 @@ def _no_name_twice(body: bytes, given: dict[str, Column], properties: Sequence[b
     """
     explained = 0
     for name, column in given.items():
-        if column[0] is UNSET:
+        if not _is_given(column):
             continue
         explained += len(column)
         if name == "properties":

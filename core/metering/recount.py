@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from core.metering import columns
 from core.metering.columns import Columns, quantity
 from core.metering.corrections import proof
-from core.metering.counting import HOUR_MICROS, Bucket, tally
+from core.metering.counting import Bucket, tally
 from core.metering.instants import instant, micros
-from core.metering.meters import Event, Meter, Usage, add, meter, properties
+from core.metering.meters import HOUR_MICROS, Event, Meter, Usage, add, meter, properties
 from core.metering.models import Aggregation, Metric, usage_event_names, usage_rollups
 from core.metering.tables import usage_daily, usage_state, usage_unique_values, usage_value_counts
 from core.metering.windows import HOUR, hour_ceiling, hour_floor

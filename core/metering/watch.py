@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, literal, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from core.metering import tail
@@ -19,9 +19,10 @@ from core.metering.models import (
     Metric,
     usage_batch_results,
     usage_batches,
-    usage_rejections,
 )
-from core.metering.queries import Rejection, UsageEvent, rejection, shown_properties
+from core.metering.queries import UsageEvent, shown_properties
+from core.metering.rejections.finding import replayed
+from core.metering.rejections.tables import usage_rejections
 from core.metering.unclaimed import NO_METRIC
 from core.metering.wire import NAME_FIELDS
 
@@ -154,7 +155,7 @@ def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: 
 
 
 def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | None = None) -> list[Group]:
-    """Refused events by reason and key since then, the most first."""
+    """Refused events by reason and key since then that no replay has counted, the most first."""
     r = usage_rejections.c
     grouped = (
         select(
@@ -166,7 +167,7 @@ def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | No
             func.max(r.received_at).label("last"),
             func.max(r.id).label("newest"),
         )
-        .where(r.received_at >= since)
+        .where(r.received_at >= since, ~replayed())
         .group_by(r.code, r.api_key_id, r.organization_id)
     )
     if organization_id is not None:
@@ -179,15 +180,6 @@ def groups(session: Session, *, since: datetime, organization_id: uuid.UUID | No
         .limit(100)
     ).all()
     return [Group(*row[:8], bytes(row.event).decode("utf-8", "replace")) for row in rows]
-
-
-def refused_with(session: Session, organization_id: uuid.UUID, key: str, *, limit: int = 10) -> list[Rejection]:
-    """The organization's newest refused events that carry this idempotency key."""
-    r = usage_rejections.c
-    here = func.position(literal(key.encode()).op("IN")(r.event)) > 0
-    wanted = select(usage_rejections).where(r.organization_id == organization_id, here).order_by(r.id.desc()).limit(limit)
-    rows = session.execute(wanted).all()
-    return [rejection(row) for row in rows if _text_of(bytes(row.event), "idempotency_key") == key]
 
 
 def ingestion(session: Session, *, at: datetime, minutes: int = 30) -> Ingestion:

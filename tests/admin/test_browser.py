@@ -19,7 +19,7 @@ from core.db import db, transaction
 from core.identity import sessions
 from core.identity.models import OperatorRole
 from core.invoicing import listing, run
-from core.metering.models import usage_rejections
+from core.metering.rejections.tables import usage_rejections
 from ops import ports
 from tests import database
 from tests.admin.conftest import NOW

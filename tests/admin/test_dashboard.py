@@ -14,7 +14,7 @@ from core import clock
 from core.analytics import billing, work
 from core.identity.models import OperatorRole
 from core.invoicing.models import Invoice
-from core.metering.models import usage_rejections
+from core.metering.rejections.tables import usage_rejections
 from core.subscriptions.models import Subscription
 from tests.admin.conftest import Count, Enter
 from tests.factories import add_term, make_metric, make_organization, make_plan, make_subscription

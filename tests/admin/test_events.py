@@ -17,7 +17,8 @@ from core.identity.models import OperatorRole, Organization
 from core.invoicing.models import Invoice, InvoiceLine
 from core.metering import columns, watch
 from core.metering.instants import micros
-from core.metering.models import Metric, usage_batch_results, usage_batches, usage_event_names, usage_events, usage_rejections
+from core.metering.models import Metric, usage_batch_results, usage_batches, usage_event_names, usage_events
+from core.metering.rejections.tables import usage_rejections
 from core.metering.tail import Place
 from core.metering.texts import texts
 from tests.admin.conftest import Count, Enter
@@ -65,6 +66,7 @@ def _send(session: Session, organization: Organization, metric: Metric, keys: li
 def _refuse(session: Session, organization: Organization, key: str, *, code: str = "unknown_metric", ago: timedelta = timedelta(0)) -> None:
     event = b'{"metric_name": "typo", "idempotency_key": "' + key.encode() + b'"}'
     row = {"received_at": clock.now() - ago, "organization_id": organization.id, "position": 0, "pointer": "/metric_name", "event": event}
+    row |= {"event_name": "typo", "idempotency_key": key}
     session.execute(insert(usage_rejections).values(**row, code=code, detail="No metric reads events named typo."))
 
 

@@ -16,9 +16,9 @@ from core.errors import Conflict
 from core.metering import daily, rollups
 from core.metering.backfill import Tallies
 from core.metering.corrections import gate
-from core.metering.counting import HOUR_MICROS, tally
+from core.metering.counting import tally
 from core.metering.instants import micros
-from core.metering.meters import METER_COLUMNS, Event, Meter, meter, properties
+from core.metering.meters import HOUR_MICROS, METER_COLUMNS, Event, Meter, meter, properties
 
 CHUNK_EVENTS = 50_000
 METERS = f"""SELECT {METER_COLUMNS} FROM metrics m JOIN usage_event_names n ON n.name = m.event_name

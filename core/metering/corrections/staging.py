@@ -32,7 +32,7 @@ from core.metering.tables import usage_backfill_rows, usage_backfills
 
 STAGED, APPLIED, REVERTED, DISCARDED = "staged", "applied", "reverted", "discarded"
 CHUNK_LINES = 5_000
-WINDOW = Window(timedelta(days=800), timedelta(), CHUNK_LINES)
+WINDOW = Window(timedelta(days=800), timedelta(), CHUNK_LINES, late=False)
 EVENT_BYTES_KEPT = 64 * 1024
 COPY = """COPY usage_backfill_rows (backfill_id, line, event, "timestamp", event_number, quantity, idempotency_key, fault, pointer, detail)
   FROM STDIN"""

@@ -18,6 +18,7 @@ from psycopg import Connection, InterfaceError, OperationalError
 
 from core.metering.kafka.message import BYTES_MAX, Message, address, client, decode
 from core.metering.lines import connect
+from core.metering.rejections import sent
 
 log = structlog.get_logger("valueverse.relay")
 
@@ -37,9 +38,10 @@ APPEND = """WITH given AS MATERIALIZED (SELECT * FROM unnest(%s::bigint[], %s::t
   logged AS (INSERT INTO usage_batches (id, received_at, organization_id, api_key_id, accepted, rejected, payload) OVERRIDING SYSTEM VALUE
     SELECT * FROM given)
   INSERT INTO usage_pending (batch_id, received_at, events, organization_id) SELECT id, received_at, accepted, organization_id FROM given"""
-REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail, event)
+REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail,
+    event, event_name, idempotency_key)
   SELECT * FROM unnest(%s::timestamptz[], %s::uuid[], %s::uuid[], %s::bigint[], %s::smallint[], %s::text[], %s::text[], %s::text[],
-    %s::bytea[])"""
+    %s::bytea[], %s::text[], %s::text[])"""
 UNREADABLE = """WITH kept AS (INSERT INTO usage_batches (received_at, accepted, rejected, payload) VALUES (%s, 0, 0, %s)
     RETURNING id, received_at)
   INSERT INTO usage_quarantine (batch_id, received_at, error) SELECT id, received_at, %s FROM kept"""
@@ -159,7 +161,7 @@ def _write(connection: Connection[Any], messages: Sequence[Message]) -> None:
     refused = [
         (
             *(message.received_at, one.organization_id or message.organization_id, message.api_key_id),
-            *(message.id if message.accepted else None, one.index, one.code, one.pointer, one.detail, one.event),
+            *(message.id if message.accepted else None, one.index, one.code, one.pointer, one.detail, one.event, *sent.names(one.event)),
         )
         for message in messages
         for one in message.refused
