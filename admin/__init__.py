@@ -21,6 +21,8 @@ PAGES = (
     "subscription_items",
     "plan_changes",
     "catalog",
+    "plan_editor",
+    "plan_drafts",
     "simulations",
     "plan_moves",
     "metrics",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from core.catalog import queries
 from core.identity.models import OperatorRole
+from core.pricing.models import parse
 from tests.factories import make_metric
 from tests.people import make_user, sign_in
 
@@ -27,7 +33,7 @@ FORM = {
     "prices_0_tiers_0_unit_price": "0.000002",
     "prices_0_tiers_1_up_to": "",
     "prices_0_tiers_1_unit_price": "0.0000015",
-    "quantity_0": "22361870",
+    "prices_0_use_quantity": "22361870",
 }
 
 
@@ -69,9 +75,9 @@ def test_a_next_version_shows_what_changed(editor: tuple[FlaskClient, dict[str, 
 
 def test_rows_come_and_go_without_script(editor: tuple[FlaskClient, dict[str, str]]) -> None:
     client, form = editor
-    assert "prices_0_tiers_2_up_to" in client.post("/admin/catalog/versions", data={**form, "act": "add_tier:0"}).text
-    assert "prices_1_model" in client.post("/admin/catalog/versions", data={**form, "act": "add_price"}).text
-    assert "prices_0_model" not in client.post("/admin/catalog/versions", data={**form, "act": "remove_price:0"}).text
+    assert "prices_0_tiers_2_up_to" in client.post("/admin/catalog/versions", data={**form, "act": "add:prices.0.tiers"}).text
+    assert "prices_1_model" in client.post("/admin/catalog/versions", data={**form, "act": "add:prices"}).text
+    assert "prices_0_model" not in client.post("/admin/catalog/versions", data={**form, "act": "remove:prices.0"}).text
 
 
 def test_a_refusal_names_the_tier(editor: tuple[FlaskClient, dict[str, str]]) -> None:
@@ -97,18 +103,60 @@ def test_only_a_catalogue_admin_publishes(client: FlaskClient, session: Session)
     assert client.post("/admin/catalog/versions", data=form).status_code == 403
 
 
-def test_prices_without_fields_are_written_as_json(editor: tuple[FlaskClient, dict[str, str]], session: Session) -> None:
+class Inputs(HTMLParser):
+    """What a browser would send of the editor's form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self.area: str | None = None
+        self.select: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an input's value, and the option that is chosen."""
+        given = dict(attrs)
+        name = given.get("name") or ""
+        if tag == "input" and name and (given.get("type") not in ("checkbox", "radio") or "checked" in given):
+            self.found[name] = given.get("value") or ""
+        elif tag == "select":
+            self.select = name
+        elif tag == "option" and self.select and ("selected" in given or self.select not in self.found):
+            self.found[self.select] = given.get("value") or ""
+        elif tag == "textarea":
+            self.area, self.found[name] = name, ""
+
+    def handle_data(self, data: str) -> None:
+        """The text of a textarea."""
+        if self.area:
+            self.found[self.area] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        """A select or textarea is over."""
+        self.area, self.select = (None, None) if tag in ("textarea", "select") else (self.area, self.select)
+
+
+def test_every_model_is_written_in_fields_alone(editor: tuple[FlaskClient, dict[str, str]], session: Session) -> None:
     client, form = editor
-    form |= {"prices_0_model": "time_of_use", "idempotency_key": "editor-form-4", "act": "publish"}
-    begun = client.post("/admin/catalog/versions", data={**form, "act": ""}).text
-    assert "&#34;windows&#34;" in begun
-    refused = client.post("/admin/catalog/versions", data={**form, "prices_0_more": '{"windows": [{"name": "peak", "from": "25:00"}]}'})
-    assert refused.status_code == 422
-    assert 'href="#f-prices_0_more"' in refused.text
-    assert "windows_0_" in refused.text
-    assert client.post("/admin/catalog/versions", data={**form, "prices_0_more": "{"}).status_code == 422
-    more = '{"windows": [{"name": "peak", "from": "08:00", "to": "20:00", "unit_price": "0.30"}], "default": {"unit_price": "0.20"}}'
-    assert client.post("/admin/catalog/versions", data={**form, "prices_0_more": more}).status_code == 303
-    shown = client.get("/admin/catalog/plans/inference").text
-    assert "peak, 08:00–20:00" in shown
-    assert "other hours" in shown
+    text = (Path(__file__).parents[2] / "docs" / "pricing-models.md").read_text()
+    prices = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    prices += [
+        {"model": "commitment", "amount": "5", "covers": ["a", "b"]},
+        {"model": "discount", "tiers": [{"up_to": None, "percent_off": "5"}]},
+    ]
+    given = {"code": "all", "name": "All", "currency": "EUR", "prices": prices, "features": {"sso": True, "days": 90}}
+    given |= {
+        "limits": {"tokens": 500, "calls": {"value": 9, "period": "daily"}},
+        "currencies": {"USD": {"base_price": "9", "prices": prices[:2]}},
+    }
+    posted = {"csrf_token": form["csrf_token"], "view": "json", "json": json.dumps(given)}
+    reader = Inputs()
+    reader.feed(client.post("/admin/catalog/versions", data={**posted, "view": "form"}).text)
+    assert not [name for name in reader.found if name.endswith("_more")], "a key has no field of its own"
+    again = Inputs()
+    again.feed(client.post("/admin/catalog/versions", data={**reader.found, "view": "json"}).text)
+    got = json.loads(again.found["json"])
+    on_spend = [price for price in got["prices"] if price["model"] in ("commitment", "discount")]
+    assert on_spend == prices[-2:]
+    assert [parse(price) for price in got["prices"][:-2]] == [parse(price) for price in prices[:-2]]
+    assert {key: got[key] for key in ("features", "limits")} == {key: given[key] for key in ("features", "limits")}
+    assert len(got["currencies"]["USD"]["prices"]) == 2

@@ -37,6 +37,8 @@ ON_THE_WAY = {
     "admin.events_tail": "asked while somebody watches",
     "admin.new_plan": "the catalogue's own operator is led to it",
     "admin.next_version": "the catalogue's own operator is led to it",
+    "admin.draft": "a saved draft leads to it",
+    "admin.edit_draft": "a saved draft leads to it",
     "admin.correct_event": "the page of a counted event leads to it",
     "admin.simulation": "a form leads to it",
     "admin.simulation_csv": "a simulation's page leads to it",
