@@ -53,6 +53,15 @@ class Counting(Output):
     counted_through: datetime | None
 
 
+class Late(Output, forbid_unknown_fields=True):
+    """What becomes of late usage: `adjust` bills it as an adjustment on the next invoice; `ignore` counts and shows it, but leaves a
+    cycle that was billed as it is; `reject` refuses an event that is older than `after_hours` when it comes.
+    """
+
+    policy: Literal["adjust", "ignore", "reject"] = "adjust"
+    after_hours: Annotated[int | None, Meta(ge=1, le=840)] = None
+
+
 class MetricIn(Input):
     """A new metric."""
 
@@ -75,6 +84,7 @@ class MetricIn(Input):
     recurring: Annotated[bool, Meta(description="The value carries into the next period.")] = False
     bucket: Bucket | None = None
     rounding: Rounding | None = None
+    late: Late | None = None
 
 
 class MetricOut(Output):
@@ -95,6 +105,8 @@ class MetricOut(Output):
     recurring: bool
     bucket: Bucket | None
     rounding: Rounding | None
+    late: Late
+    version: int
     created_at: datetime
     past: Counting
 
@@ -121,6 +133,8 @@ def create_metric(call: Call, body: MetricIn) -> MetricOut:
         bucket_total=body.bucket.total if body.bucket else None,
         rounding=body.rounding.function if body.rounding else None,
         rounding_precision=body.rounding.precision if body.rounding else 0,
+        late_policy=body.late.policy if body.late else "adjust",
+        late_after_hours=body.late.after_hours if body.late else None,
         actor=call.actor,
         at=call.now(),
     )
@@ -157,6 +171,8 @@ def _out(row: Metric) -> MetricOut:
         recurring=row.recurring,
         bucket=Bucket(size=row.bucket_size, total=row.bucket_total) if row.bucket_size and row.bucket_total else None,  # type: ignore[arg-type]
         rounding=Rounding(function=row.rounding, precision=row.rounding_precision) if row.rounding else None,  # type: ignore[arg-type]
+        late=Late(policy=row.late_policy, after_hours=row.late_after_hours),  # type: ignore[arg-type]
+        version=row.version,
         created_at=row.created_at,
         past=_past(row),
     )

@@ -9,11 +9,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Text, cast, false, func, select
 from sqlalchemy.orm import Session, aliased
 
 from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
+from core.metering.models import LatePolicy, Metric
 from core.pricing.terms import LineKey
 
 UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
@@ -21,7 +22,10 @@ UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """The sum of what was billed under one key, and how its lines were called. `minor` and `quantity` include credits."""
+    """The sum of what was billed under one key, and how its lines were called. `minor` and `quantity` include credits.
+
+    `stays`: its metric ignores late usage, so that nothing is added once its cycle was billed.
+    """
 
     minor: int
     quantity: Decimal
@@ -30,6 +34,7 @@ class Billed:
     unit: str
     metric_id: uuid.UUID | None
     cycle_end: datetime
+    stays: bool = False
 
 
 BilledKeys = dict[LineKey, Billed]
@@ -56,8 +61,10 @@ def sums(
             func.max(line.unit),
             func.max(cast(line.metric_id, Text)),
             func.max(line.cycle_end),
+            func.coalesce(func.bool_or(Metric.late_policy == LatePolicy.IGNORE), false()),
         )
         .join(Invoice, Invoice.id == line.invoice_id)
+        .outerjoin(Metric, Metric.id == line.metric_id)
         .where(
             among(line.subscription_id, subscription_ids),
             line.pricing_rule_id.is_not(None),
@@ -67,8 +74,8 @@ def sums(
         .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
     )
     found: dict[uuid.UUID, BilledKeys] = {subscription_id: {} for subscription_id in subscription_ids}
-    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end in rows:
-        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end)
+    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end, stays in rows:
+        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end, stays)
         found[subscription_id][LineKey(str(rule_id), cycle_start)] = entry
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -82,10 +82,12 @@ def rates(
 
     def answer(measured: Measured) -> list[Rated]:
         issued = billed.sums(session, open_.keys(), open_at=_open_at(pieces, open_.values()), uncounted=uncounted)
-        settled = {subscription_id: found.settled(issued[subscription_id]) for subscription_id, found in open_.items()}
+        left = {s.subscription_id: open_[s.subscription_id].without(_staying(s, issued[s.subscription_id])) for s in subjects}
+        settled = {subscription_id: found.settled(issued[subscription_id]) for subscription_id, found in left.items()}
+        priced = _priced([(s, left[s.subscription_id].of(cuts)) for s, cuts in pieces], readings, measured, settled)
         return [
-            _rated(subject, entry, issued[subject.subscription_id], open_[subject.subscription_id])
-            for subject, entry in zip(subjects, _priced(pieces, readings, measured, settled), strict=True)
+            _rated(subject, entry, issued[subject.subscription_id], left[subject.subscription_id])
+            for subject, entry in zip(subjects, priced, strict=True)
         ]
 
     return Question(_windows(readings), answer)
@@ -117,10 +119,13 @@ def _priced(
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What is still rated: cycles that end after `closed`, and the keys that were `taken_back`, whenever their cycles ended."""
+    """What is still rated: cycles that end after `closed` but for the keys that are `staying` as billed, and the keys that were
+    `taken_back`, whenever their cycles ended.
+    """
 
     closed: datetime
     taken_back: frozenset[LineKey]
+    staying: frozenset[LineKey] = frozenset()
 
     @property
     def since(self) -> datetime:
@@ -128,7 +133,13 @@ class _Open:
         return min((self.closed, *(key.cycle_start for key in self.taken_back)))
 
     def holds(self, key: LineKey, cycle_end: datetime) -> bool:
-        return cycle_end > self.closed or key in self.taken_back
+        return (cycle_end > self.closed and key not in self.staying) or key in self.taken_back
+
+    def without(self, staying: frozenset[LineKey]) -> _Open:
+        return replace(self, staying=staying) if staying else self
+
+    def of(self, cuts: Sequence[Segment]) -> Sequence[Segment]:
+        return [cut for cut in cuts if self.holds(cut.key, cut.cycle.end)] if self.staying else cuts
 
     def segments(self, subject: Subject) -> list[Segment]:
         cuts = segments(subject.terms, as_of=subject.as_of, since=self.since)
@@ -137,6 +148,11 @@ class _Open:
     def settled(self, issued: BilledKeys) -> dict[LineKey, int]:
         """What was billed in closed cycles."""
         return {key: entry.minor for key, entry in issued.items() if not self.holds(key, entry.cycle_end)}
+
+
+def _staying(subject: Subject, issued: BilledKeys) -> frozenset[LineKey]:
+    """Keys of cycles that are over and billed, whose metric ignores what comes late."""
+    return frozenset(key for key, entry in issued.items() if entry.stays and entry.cycle_end <= subject.as_of)
 
 
 def _opened(subject: Subject, adjustment_days: int, taken_back: Mapping[LineKey, datetime]) -> _Open:

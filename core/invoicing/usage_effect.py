@@ -128,7 +128,7 @@ def measured(
         if late is not None:
             raise Conflict(
                 f"The billing period of {late:%Y-%m-%d} is closed for good: it ended more than {config.current().adjustment_days} days "
-                "ago. Settle the difference by a credit or a line written by hand.",
+                "ago, or its metric ignores late usage. Settle the difference by a credit or a line written by hand.",
                 code="period_closed",
             )
         if dry_run:

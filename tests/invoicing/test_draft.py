@@ -81,6 +81,48 @@ def test_usage_of_the_month_is_billed_when_it_has_ended_and_late_usage_with_the_
     assert (rows[1].detail["owed"], rows[1].detail["billed_before"], rows[1].detail["amount"]) == ("10.50", "10.00", "0.50")
 
 
+def test_a_metric_that_ignores_late_usage_leaves_a_billed_cycle_as_it_is(session: Session) -> None:
+    organization, metric = make_organization(session), make_metric(session)
+    metric.late_policy = "ignore"
+    subscription = make_subscription(session, organization, make_plan(session, prices=[(metric, PER_CALL)]))
+    use(session, organization, metric, START + timedelta(days=3), 1000)
+    second = draft.bill(session, subscription.id, as_of=JULY, actor=SYSTEM)
+    assert second is not None
+    assert amounts(session, second)["calls"] == 1000
+    issue(session, second)
+    use(session, organization, metric, START + timedelta(days=20), 50)
+    use(session, organization, metric, JULY + timedelta(days=2), 70)
+    third = draft.bill(session, subscription.id, as_of=JULY + timedelta(days=31), actor=SYSTEM)
+    assert third is not None
+    assert amounts(session, third) == {"base": 10000, "calls": 70}
+
+
+def test_late_usage_of_a_quarter_does_not_wait_for_the_next_one(session: Session) -> None:
+    organization, metric = make_organization(session), make_metric(session)
+    plan = make_plan(session, base_price="0", billing_period="quarter", prices=[(metric, PER_CALL)])
+    subscription = make_subscription(session, organization, plan)
+    autumn, looks = datetime(2026, 9, 1, tzinfo=UTC), []
+
+    def bill_next() -> dict[str, int]:
+        session.refresh(subscription)
+        assert subscription.next_bill_at is not None
+        looks.append(subscription.next_bill_at)
+        made = draft.bill_many(session, [subscription.id], as_of=subscription.next_bill_at, actor=SYSTEM)
+        for invoice_id in made:
+            issue(session, session.get_one(Invoice, invoice_id))
+        return amounts(session, session.get_one(Invoice, made[0])) if made else {}
+
+    bill_next()
+    use(session, organization, metric, START, 1000)
+    assert bill_next()["calls"] == 1000
+    use(session, organization, metric, START + timedelta(days=90), 50)
+    assert bill_next() == {"calls": 50}
+    assert bill_next() == {}
+    assert bill_next()["base"] == 0
+    waits = [timedelta(), timedelta(days=35), timedelta(days=45)]
+    assert looks == [START, *(autumn + wait for wait in waits), datetime(2026, 12, 1, tzinfo=UTC)]
+
+
 def test_a_refreshed_draft_counts_what_arrived_meanwhile(session: Session) -> None:
     organization, metric = make_organization(session), make_metric(session)
     plan = make_plan(session, base_price="0", billing_mode="in_arrears", prices=[(metric, PER_CALL)])
