@@ -81,6 +81,7 @@ class Settings:
     usage_events_days: int = 400
     usage_log_days: int = 42
     usage_rejections_days: int = 90
+    usage_keeping_hour: int | None = 3
     catalog_second_person: bool = False
     api_rate_per_second: int = 200
     web_workers: int = 1
@@ -202,6 +203,14 @@ def _at_least_one(text: str) -> int:
     raise ValueError("must be 1 or more")
 
 
+def _hour(text: str) -> int | None:
+    if text == "never":
+        return None
+    if not re.fullmatch(r"[01]?[0-9]|2[0-3]", text):
+        raise ValueError("must be an hour from 0 to 23 (UTC), or never")
+    return int(text)
+
+
 def _seconds(text: str) -> Decimal:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
         raise ValueError("must be a number of seconds such as 0.15")
@@ -256,6 +265,7 @@ VARIABLES = {
     "usage_log_days": ("USAGE_LOG_DAYS", _at_least_one),
     "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", _at_least_one),
     "catalog_second_person": ("CATALOG_SECOND_PERSON", _yes),
+    "usage_keeping_hour": ("USAGE_KEEPING_HOUR", _hour),
     "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
     "web_workers": ("WEB_WORKERS", _at_least_one),
     "web_threads": ("WEB_THREADS", _at_least_one),

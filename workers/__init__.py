@@ -81,4 +81,4 @@ def prepare(broker: dramatiq.Broker) -> dramatiq.Broker:
 
 prepare(dramatiq.broker.global_broker or jobs.connect(config.current().redis_url))
 
-from workers import billing, delivery, limits, payments, test_clocks  # noqa: E402, F401 - importing them declares the actors, which need the broker
+from workers import billing, delivery, keeping, limits, payments, test_clocks  # noqa: E402, F401 - importing them declares the actors, which need the broker

@@ -21,9 +21,9 @@ from core import audit, clock, config, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
 from core.entitlements import reserve, watch
 from core.identity import retention
-from core.invoicing import due, plan_moves, run, simulation
+from core.invoicing import credit_expiry, due, plan_moves, run, simulation
 from core.invoicing.models import RunStatus
-from core.metering import sampling
+from core.metering import keeping, sampling
 from core.notifications import email
 from core.notifications import queries as notifications
 from core.payments import queries as payments
@@ -111,6 +111,12 @@ def money(session: Any) -> Iterable[Ring]:
     yield from (("process_inbound", (str(found),)) for found in payments.pending_inbound(session, now=now))
 
 
+def credits_expiring(session: Any) -> Iterable[Ring]:
+    """Credit to be told of before it expires, or taken back."""
+    if credit_expiry.waiting(session, as_of=clock.now(), limit=1):
+        yield "expire_credits", ()
+
+
 def documents(session: Any) -> Iterable[Ring]:
     """Invoices without their PDF."""
     yield from (("render_invoice_pdf", (str(found),)) for found in due.to_print(session))
@@ -146,6 +152,13 @@ def proof(session: Any) -> Iterable[Ring]:
     return ()
 
 
+def keeping_time(session: Any) -> Iterable[Ring]:
+    """The daily run of archiving and purging usage."""
+    hour = config.current().usage_keeping_hour
+    if hour is not None and keeping.is_due(session, hour=hour, at=clock.now()):
+        yield "keep_usage", ()
+
+
 def expiry(session: Any) -> Iterable[Ring]:
     """Delete what has been kept long enough: sign-ins, guesses, answers under idempotency keys."""
     retention.purge(session, at=clock.now())
@@ -163,7 +176,9 @@ def sweeps() -> list[Sweep]:
         Sweep(upkeep, 3),
         Sweep(watched, 10),
         Sweep(documents, 10),
+        Sweep(credits_expiring, 10),
         Sweep(long_work, 10),
+        Sweep(keeping_time, 60),
         Sweep(expiry, 3600),
         Sweep(proof, 3600),
         Sweep(provider, 3600),

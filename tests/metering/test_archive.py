@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
+from core.config import Settings
 from core.db import transaction
-from core.metering import holds, partitions, queries, retention, sampling
+from core.metering import holds, keeping, partitions, queries, retention, sampling
 from core.metering.archive import days, rows
 from core.metering.archive.models import UsageArchive
 from core.metering.corrections import events as corrections
@@ -170,6 +171,39 @@ def test_a_legal_hold_keeps_an_organizations_events(metering: Metering, place: P
         done = [retention.purge_log(session, one, actor=SYSTEM, at=NOW) for one in first]
     assert sum(one.rows for one in done if one) == kept
     assert metering.value("SELECT count(*) FROM usage_batches") == 0
+
+
+def test_the_daily_run_archives_purges_and_goes_on_after_a_kill(
+    metering: Metering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, _ = filled(metering, 5)
+    at = NOW + timedelta(days=1)  # the first run is that of the day after the tables were made
+    soon = datetime(at.year, at.month, at.day, 3, 0, tzinfo=UTC)
+    settings = Settings(
+        usage_archive_url=(tmp_path / "archive").as_uri(), usage_archive_after_days=2, usage_events_days=3, usage_log_days=1
+    )
+    with unit(metering) as session:
+        assert [keeping.is_due(session, hour=3, at=time) for time in (soon - timedelta(days=1), soon)] == [False, True]
+    with metering.app.app_context(), monkeypatch.context() as patch:
+        patch.setattr(days, "verify", killed)
+        with pytest.raises(KeyboardInterrupt):
+            keeping.keep(settings, now=lambda: soon)
+    with unit(metering) as session:
+        assert keeping.is_due(session, hour=23, at=soon), "an open run is due at any hour"
+    with metering.app.app_context():
+        keeping.keep(settings, now=lambda: soon)
+    with unit(metering) as session:
+        run = keeping.runs(session)[0]
+        assert keeping.is_due(session, hour=3, at=soon + timedelta(hours=20)) is False
+        assert keeping.is_due(session, hour=3, at=soon + timedelta(days=1))
+        assert run.finished_at == soon
+        assert (run.archived_days >= 1, run.purged_events >= 80, run.archived_bytes > 0) == (True, True, True)
+    assert stored(metering, day) == []
+    assert metering.value("SELECT count(*) FROM usage_keepings WHERE started_at = %s", soon) == 1, "it went on"
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_events_of_days_without_a_partition_are_moved_into_one(metering: Metering) -> None:

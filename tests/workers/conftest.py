@@ -42,11 +42,11 @@ if dramatiq.broker.global_broker is None:  # importing the workers would connect
 @pytest.fixture(scope="session")
 def queue() -> Queue:
     """A queue with every actor of the product."""
-    from workers import billing, delivery, limits, payments, test_clocks
+    from workers import billing, delivery, keeping, limits, payments, test_clocks
 
     broker = StubBroker()
     broker.declare_queue(jobs.QUEUE)
-    for module in (billing, delivery, limits, payments, test_clocks):
+    for module in (billing, delivery, keeping, limits, payments, test_clocks):
         for actor in vars(module).values():
             if isinstance(actor, dramatiq.Actor):
                 broker.declare_actor(actor)

@@ -6,7 +6,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Date, LargeBinary, Text
+from sqlalchemy import BigInteger, CheckConstraint, Date, Identity, Index, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base, Id
@@ -45,3 +46,34 @@ class UsageArchive(Base):
     def is_away(self) -> bool:
         """Whether the rows were purged and not restored since."""
         return self.purged_at is not None and (self.restored_at is None or self.restored_at < self.purged_at)
+
+
+class UsageKeeping(Base):
+    """One daily run of archiving and purging; at most one is open at a time. The first row, empty, is of the day the table was made."""
+
+    __tablename__ = "usage_keepings"
+    __table_args__ = (
+        Index("uq_usage_keepings_open", text("(finished_at IS NULL)"), unique=True, postgresql_where=text("finished_at IS NULL")),
+        {"comment": "Each daily run of archiving and purging usage: what went, and what was left and why"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    archived_days: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    archived_events: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    archived_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    purged_days: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    purged_events: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    kept_events: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Events of purged days that stayed for a legal hold."""
+    purged_log_days: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    purged_requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    purged_rejections: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    left: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """What could not be done and is tried again the next day: `{"what": …, "why": …}`, at most keeping.LEFT_MAX."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.archived_days or self.purged_days or self.purged_log_days or self.purged_rejections or self.left)
