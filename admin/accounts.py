@@ -114,6 +114,7 @@ def account(account_id: UUID) -> Response:
     methods = payments.all_methods(session, account_id)
     default = next((method for method in methods.values() if method.is_default and method.removed_at is None), None)
     issued = [row for row in invoices if row.status in (InvoiceStatus.OPEN, InvoiceStatus.PAID) and row.total_minor > 0]
+    credit = account_credits.lasting(session, account_id, at=now)
     return page(
         "admin/accounts/show.html",
         current="accounts",
@@ -124,7 +125,8 @@ def account(account_id: UUID) -> Response:
         subscriptions=rows,
         running=next((row for row in rows if row.status != SubscriptionStatus.CANCELED), None),
         sums=sums,
-        credits=account_credits.balance(session, account_id, at=now),
+        credits=account_credits.totals(credit),
+        expiring=next((left for left in credit if left.expires_at is not None), None),
         so_far=so_far,
         forecast=forecast,
         fault=fault,

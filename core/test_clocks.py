@@ -17,6 +17,7 @@ from core import audit, jobs
 from core.audit import Actor
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.identity.models import Organization, TestClock
+from core.invoicing import credit_expiry
 from core.invoicing.models import Invoice, InvoiceStatus
 from core.payments import standing
 from core.subscriptions.models import Subscription
@@ -26,16 +27,18 @@ ADVANCE_DAYS_MAX = 2 * 366
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What waits at the clock's instant: subscriptions to rate, drafts to finalize, invoices to charge, standings to review."""
+    """What waits at the clock's instant: subscriptions to rate, drafts to finalize, invoices to charge, standings to review, credits
+    that expire."""
 
     at: datetime
     subscription_ids: list[uuid.UUID]
     draft_ids: list[uuid.UUID]
     invoice_ids: list[uuid.UUID]
     standing_ids: list[uuid.UUID]
+    credit_ids: list[uuid.UUID]
 
     def __bool__(self) -> bool:
-        return bool(self.subscription_ids or self.draft_ids or self.invoice_ids or self.standing_ids)
+        return bool(self.subscription_ids or self.draft_ids or self.invoice_ids or self.standing_ids or self.credit_ids)
 
 
 def create(session: Session, *, frozen_time: datetime, name: str, actor: Actor, at: datetime) -> TestClock:
@@ -89,6 +92,7 @@ def due_now(session: Session, clock_id: uuid.UUID) -> Due:
         list(session.scalars(_drafts(select(Invoice.id), clock_id).where(Invoice.auto_finalize_at <= at))),
         list(session.scalars(_collectable(select(Invoice.id), clock_id).where(Invoice.next_collect_at <= at))),
         list(standing.waiting(session, as_of=at, clock_id=clock_id)),
+        list(credit_expiry.waiting(session, as_of=at, clock_id=clock_id)),
     )
 
 
@@ -105,6 +109,7 @@ def step(session: Session, clock_id: uuid.UUID) -> bool:
         session.scalar(_drafts(select(Invoice.auto_finalize_at), clock_id).order_by(Invoice.auto_finalize_at).limit(1)),
         session.scalar(_collectable(select(Invoice.next_collect_at), clock_id).order_by(Invoice.next_collect_at).limit(1)),
         standing.next_suspension(session, clock_id=clock_id),
+        credit_expiry.next_look(session, clock_id=clock_id),
     ]
     stops = [instant for instant in upcoming if instant is not None and clock.frozen_time < instant <= clock.advance_to]
     if stops:

@@ -51,13 +51,15 @@ def overview() -> Response:
     if subscription is None:
         return page("portal/overview/new.html", current="overview", problems=_problems(None, _methods()))
     spend, methods = _spend(subscription), _methods()
+    credit = account_credits.lasting(db.session(), g.organization.id, at=clock.now(g.organization))
     return page(
         "portal/overview/index.html",
         current="overview",
         spend=spend,
         subscription=subscription,
         problems=_problems(subscription, methods),
-        credits=account_credits.balance(db.session(), g.organization.id, at=clock.now(g.organization)),
+        credits=account_credits.totals(credit),
+        expiring=[left for left in credit if left.expires_at is not None],
         method=next((method for method in methods.values() if method.is_default and method.removed_at is None), None),
         ended=subscription.status == SubscriptionStatus.CANCELED,
         expected_total=_with_tax(spend),

@@ -10,7 +10,7 @@ from core import clock
 from core.audit import SYSTEM
 from core.db import only_one, transaction
 from core.errors import Conflict, NotFound
-from core.invoicing import draft, due, finalize, plan_moves, queries, run, simulation
+from core.invoicing import credit_expiry, draft, due, finalize, plan_moves, queries, run, simulation
 
 RUN_MILLISECONDS_MAX = 6 * 3_600_000
 BILLING_LOCK, FINALIZING_LOCK = 7_710_003, 7_710_004
@@ -48,6 +48,14 @@ def finalize_due() -> None:
                 run.finalize_or_hold(session, ids, at=clock.now(), actor=SYSTEM)
             if not ids:
                 return
+
+
+@dramatiq.actor
+def expire_credits() -> None:
+    """Tell of credit that expires soon, take back what has expired; what is left over is rung for again."""
+    with transaction() as session:
+        now = clock.now()
+        credit_expiry.look(session, credit_expiry.waiting(session, as_of=now), at=now)
 
 
 @dramatiq.actor(throws=(NotFound, Conflict))

@@ -11,7 +11,7 @@ from core import clock, test_clocks
 from core.audit import SYSTEM
 from core.db import only_one, transaction
 from core.errors import Conflict, Unavailable
-from core.invoicing import draft, finalize
+from core.invoicing import credit_expiry, draft, finalize
 from core.metering import queries as metering
 from core.payments import standing
 from core.test_clocks import Due
@@ -85,7 +85,7 @@ def wait_for_usage() -> None:
 
 
 def carry_out(due: Due) -> None:
-    """Finalize, rate, charge, as of the clock's instant; a subscription waits for its last draft, so drafts come first."""
+    """Finalize, rate, charge, review, as of the clock's instant; a subscription waits for its last draft, so drafts come first."""
     if due.draft_ids:
         with transaction() as session:
             finalize.finalize_many(session, due.draft_ids, at=due.at, actor=SYSTEM)
@@ -95,7 +95,10 @@ def carry_out(due: Due) -> None:
     elif due.invoice_ids:
         for invoice_id in due.invoice_ids:
             collect(invoice_id, at=due.at)
-    else:
+    elif due.standing_ids:
         with transaction() as session:
             for subscription_id in due.standing_ids:
                 standing.review(session, subscription_id, at=due.at)
+    else:
+        with transaction() as session:
+            credit_expiry.look(session, due.credit_ids, at=due.at)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, text, true, update
+from sqlalchemy import select, text, true
 from sqlalchemy.orm import Session
 
 from core.db import among, copy_rows, new_id
@@ -23,6 +23,16 @@ class Claim:
     organization_id: uuid.UUID
     currency: str
     total_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a credit, minor units; `expires_at` None: for good."""
+
+    name: str
+    currency: str
+    remaining_minor: int
+    expires_at: datetime | None
 
 
 def grant(session: Session, claims: Sequence[Claim], *, at: datetime) -> None:
@@ -83,32 +93,48 @@ def apply(session: Session, claims: Sequence[Claim], *, at: datetime) -> dict[uu
     return applied
 
 
-def give_back(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID) -> None:
-    """An invoice is void: the credits it used are worth what they were, and no longer expire. The applications stay as history."""
+def give_back(session: Session, organization_id: uuid.UUID, invoice_id: uuid.UUID, *, at: datetime) -> None:
+    """An invoice is void: the credits it used are worth what they were, and no longer expire. The applications stay as history.
+
+    What was left of them and has expired is gone all the same.
+    """
     rows = session.execute(
-        select(AccountCredit.id, AccountCredit.remaining_minor, CreditApplication.amount_minor)
+        select(AccountCredit, CreditApplication.amount_minor)
         .join(CreditApplication, CreditApplication.account_credit_id == AccountCredit.id)
         .where(CreditApplication.organization_id == organization_id, CreditApplication.invoice_id == invoice_id)
+        .order_by(AccountCredit.id)
         .with_for_update(of=AccountCredit)
-    )
-    given_back = {row.id: row.remaining_minor + row.amount_minor for row in rows}
-    _set_remaining(session, given_back)
-    if given_back:
-        session.execute(update(AccountCredit).where(among(AccountCredit.id, given_back)).values(expires_at=None))
+        .execution_options(populate_existing=True)
+    ).all()
+    late = [credit for credit, _ in rows if credit.remaining_minor and credit.expires_at is not None and credit.expires_at <= at]
+    grants.expire(session, late, at=at)
+    for credit, used in rows:
+        credit.remaining_minor, credit.expires_at = credit.remaining_minor + used, None
+    session.flush()
 
 
 def balance(session: Session, organization_id: uuid.UUID, *, at: datetime | None = None) -> dict[str, int]:
     """Credit left on the account, minor units by currency; with `at`, without what has expired by then."""
-    lasting = true() if at is None else AccountCredit.expires_at.is_(None) | (AccountCredit.expires_at > at)
+    return totals(lasting(session, organization_id, at=at))
+
+
+def totals(credits_left: Iterable[Left]) -> dict[str, int]:
+    """The sum of the credits by currency, minor units."""
+    found: dict[str, int] = {}
+    for credit in credits_left:
+        found[credit.currency] = found.get(credit.currency, 0) + credit.remaining_minor
+    return found
+
+
+def lasting(session: Session, organization_id: uuid.UUID, *, at: datetime | None = None) -> Sequence[Left]:
+    """What is left of each credit of the account, what expires soonest first; with `at`, without what has expired by then."""
+    lasts = true() if at is None else AccountCredit.expires_at.is_(None) | (AccountCredit.expires_at > at)
     rows = session.execute(
-        select(AccountCredit.currency, AccountCredit.remaining_minor).where(
-            AccountCredit.organization_id == organization_id, AccountCredit.remaining_minor > 0, lasting
-        )
+        select(AccountCredit.name, AccountCredit.currency, AccountCredit.remaining_minor, AccountCredit.expires_at)
+        .where(AccountCredit.organization_id == organization_id, AccountCredit.remaining_minor > 0, lasts)
+        .order_by(AccountCredit.expires_at.asc().nulls_last(), AccountCredit.id)
     )
-    totals: dict[str, int] = {}
-    for currency, remaining in rows:
-        totals[currency] = totals.get(currency, 0) + remaining
-    return totals
+    return [Left(*row) for row in rows]
 
 
 def _application(credit_id: uuid.UUID, claim: Claim, amount: int) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Integer, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base, Currency, Id, MinorUnits
@@ -24,6 +24,7 @@ class AccountCredit(Base):
         ForeignKeyConstraint(["organization_id", "source_invoice_id"], ["invoices.organization_id", "invoices.id"]),
         UniqueConstraint("source_invoice_id"),
         CheckConstraint("remaining_minor >= 0 AND remaining_minor <= amount_minor", name="never_overdrawn"),
+        Index("ix_account_credits_expires_at", "expires_at", postgresql_where=text("remaining_minor > 0 AND expires_at IS NOT NULL")),
     )
 
     id: Mapped[Id]
@@ -33,6 +34,8 @@ class AccountCredit(Base):
     name: Mapped[str] = mapped_column(String(255), server_default="")
     priority: Mapped[int] = mapped_column(Integer, server_default="50", default=PRIORITY)
     expires_at: Mapped[datetime | None]
+    expiry_told_at: Mapped[datetime | None]
+    """When the customer was told that it is about to expire."""
     currency: Mapped[Currency]
     amount_minor: Mapped[MinorUnits]
     remaining_minor: Mapped[MinorUnits]

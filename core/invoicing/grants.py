@@ -64,7 +64,16 @@ def grant(
     session.add(credit)
     session.flush()
     entries = [(AccountCode.PROMOTION, amount_minor), (AccountCode.CUSTOMER_CREDIT, -amount_minor)]
-    _post(session, "credit_granted", credit, entries, at, f"Credit granted: {name}")
+    post.post(
+        session,
+        organization_id=credit.organization_id,
+        kind="credit_granted",
+        subject=credit,
+        entries=entries,
+        currency=credit.currency,
+        at=at,
+        description=f"Credit granted: {name}",
+    )
     facts: dict[str, Any] = {"name": name, "amount_minor": amount_minor, "currency": credit.currency}
     facts |= {"priority": priority, "expires_at": expires_at}
     audit.record(session, actor, "credit.granted", credit, at=at, reason=reason, **facts)
@@ -73,13 +82,17 @@ def grant(
 
 def expire(session: Session, due: Sequence[AccountCredit], *, at: datetime) -> None:
     """Take back what is left of expired credits, whose rows the caller has locked; what was used of them stays."""
+    facts, told = [], []
     for credit in due:
         lost = credit.remaining_minor
         entries = [(AccountCode.CUSTOMER_CREDIT, lost), (AccountCode.PROMOTION, -lost)]
-        _post(session, "credit_expired", credit, entries, at, f"Credit expired: {credit.name}")
+        about = (credit.organization_id, "credit_expired", credit.__tablename__, credit.id)
+        facts.append(post.Fact(*about, entries, credit.currency, at, f"Credit expired: {credit.name}"))
+        told.append(audit.entry(SYSTEM, "credit.expired", credit, at=at, amount_minor=lost, currency=credit.currency, name=credit.name))
         credit.amount_minor, credit.remaining_minor = credit.amount_minor - lost, 0
-        audit.record(session, SYSTEM, "credit.expired", credit, at=at, amount_minor=lost, currency=credit.currency)
     session.flush()
+    post.post_all(session, facts)
+    audit.record_all(session, told)
 
 
 def of_account(
@@ -90,16 +103,3 @@ def of_account(
     if before_id is not None:
         wanted = wanted.where(AccountCredit.id < before_id)
     return session.scalars(wanted.order_by(AccountCredit.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
-
-
-def _post(session: Session, kind: str, credit: AccountCredit, entries: post.Entries, at: datetime, description: str) -> None:
-    post.post(
-        session,
-        organization_id=credit.organization_id,
-        kind=kind,
-        subject=credit,
-        entries=entries,
-        currency=credit.currency,
-        at=at,
-        description=description,
-    )

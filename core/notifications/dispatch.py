@@ -36,6 +36,7 @@ MAILS: dict[str, Mail] = {
     "subscription.canceled": Mail("subscription_canceled"),
     "subscription.suspended": Mail("subscription_suspended"),
     "api_key.created": Mail("api_key_created"),
+    "credit.expiring": Mail("credit_expiring"),
     "limit.warned": Mail("limit_warned"),
     "limit.reached": Mail("limit_reached"),
 }

@@ -43,6 +43,7 @@ SUBJECTS = {
     "subscription_canceled": "Your subscription ends: {organization}",
     "subscription_suspended": "Your access is suspended: {organization}",
     "api_key_created": "A new API key was created for {organization}",
+    "credit_expiring": "Your credit of {amount} expires on {expires}",
     "limit_warned": "{limit}: {percent} % used",
     "limit_reached": "{limit} reached{stopped}",
 }
@@ -159,6 +160,9 @@ def _headline(about: Facts, data: dict[str, Any]) -> dict[str, str]:
         headline["due_date"] = rendering.date(invoice.due_date, organization.timezone, organization.locale) if invoice.due_date else ""
     if payment is not None:
         headline["amount"] = rendering.money(payment.amount_minor, payment.currency, organization.locale)
+    if "remaining_minor" in data:
+        headline["amount"] = rendering.money(data["remaining_minor"], data["currency"], organization.locale)
+        headline["expires"] = rendering.date(datetime.fromisoformat(data["expires_at"]), organization.timezone, organization.locale)
     return headline
 
 

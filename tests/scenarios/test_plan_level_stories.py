@@ -1,17 +1,20 @@
 """Stories of what a plan says beside its usage prices: seats, included units, commitments, cycles of their own."""
 
+import uuid
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.audit import SYSTEM
+from core.audit import SYSTEM, AuditEvent
 from core.catalog import publish
 from core.catalog.models import PlanVersion
 from core.catalog.negotiated import negotiate
 from core.errors import Conflict
-from core.invoicing import account_credits, grants
+from core.invoicing import account_credits, credit_expiry, grants
 from core.periods import Interval
 from core.subscriptions import items, plan_change
 from core.subscriptions.agreement import Contract, Phase
@@ -266,8 +269,32 @@ def test_granted_credit_is_used_by_priority_and_taken_back_when_it_expires(sessi
     assert story.until(story.local(6, 2)) == [("2026-06-01", "paid", {"base": 10000})]  # 50.00 of the one, 50.00 of the other
     assert account_credits.balance(session, story.organization.id) == {"EUR": 1_000}
     assert account_credits.balance(session, story.organization.id, at=story.local(7, 2)) == {}
+
+    clock = story.organization.test_clock_id
+    assert clock is not None
+    look_at(story, credit_expiry.next_look(session, clock_id=clock), clock)  # two weeks ahead the customer is told of the 10.00 left
+    assert (story.now, told(story)) == (story.local(6, 17), [("credit.expiring", 1_000)])
+    look_at(story, credit_expiry.next_look(session, clock_id=clock), clock)
+    assert (story.now, told(story)) == (story.local(7, 1), [("credit.expiring", 1_000), ("credit.expired", 1_000)])
+    assert credit_expiry.next_look(session, clock_id=clock) is None  # nothing is left of the other
     assert story.until(story.local(7, 2)) == [("2026-07-01", "open", {"base": 10000})]
     for credit in (welcome, sorry):
         session.refresh(credit)
     assert [(credit.amount_minor, credit.remaining_minor) for credit in (welcome, sorry)] == [(5_000, 0), (5_000, 0)]
     story.ends_well()
+
+
+def look_at(story: Story, moment: datetime | None, clock: uuid.UUID) -> None:
+    """Let time pass to the next look at credit that expires, and look twice, as a worker may."""
+    assert moment is not None
+    story.now = moment
+    for _ in range(2):
+        credit_expiry.look(story.session, credit_expiry.waiting(story.session, as_of=moment, clock_id=clock), at=moment)
+    assert not credit_expiry.waiting(story.session, as_of=moment, clock_id=clock)
+
+
+def told(story: Story) -> list[tuple[str, int]]:
+    """What the audit trail says of expiring credit: kind, and the amount it is about."""
+    wanted = AuditEvent.organization_id == story.organization.id, AuditEvent.kind.like("credit.expir%")
+    rows = story.session.scalars(select(AuditEvent).where(*wanted).order_by(AuditEvent.at)).all()
+    return [(row.kind, row.data.get("remaining_minor", row.data.get("amount_minor"))) for row in rows]

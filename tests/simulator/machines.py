@@ -14,7 +14,7 @@ from core import test_clocks
 from core.audit import SYSTEM
 from core.db import transaction
 from core.identity.models import TestClock
-from core.invoicing import draft, finalize
+from core.invoicing import credit_expiry, draft, finalize
 from core.payments import standing
 from core.test_clocks import Due
 from tests.simulator import wallet
@@ -36,7 +36,7 @@ class Machines:
     def sweep(self) -> None:
         """The scheduler's work at this moment, in any order, until nothing is due."""
         self.count()
-        parts = [self._bill_due, self._finalize_due, self._collect_due, self._review_due]
+        parts = [self._bill_due, self._finalize_due, self._collect_due, self._review_due, self._expire_due]
         for _ in range(ROUNDS_MAX):
             with transaction() as session:
                 due = test_clocks.due_now(session, self.clock_id)
@@ -101,3 +101,7 @@ class Machines:
     def _review_due(self, due: Due) -> None:
         for subscription_id in due.standing_ids:
             self.alive(lambda session, wanted=subscription_id: standing.review(session, wanted, at=self.now))
+
+    def _expire_due(self, due: Due) -> None:
+        if due.credit_ids:
+            self.alive(lambda session: credit_expiry.look(session, due.credit_ids, at=self.now))
