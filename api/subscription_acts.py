@@ -10,11 +10,11 @@ from msgspec import Meta
 from api.call import Call
 from api.contract import Input, Output, endpoint
 from api.plan_changes import QuoteLine, QuoteTax, quote_line, quote_tax
-from api.subscriptions import TAG, SubscriptionOut, When, load, subscription_out
+from api.subscriptions import TAG, DayOrTime, SubscriptionOut, When, load, subscription_out
 from api.values import FREE_PATTERN, amount, instant
 from core.identity.permissions import Scope
 from core.invoicing import figure
-from core.subscriptions import lifecycle
+from core.subscriptions import lifecycle, status
 from core.subscriptions.status import Act
 
 Why = Annotated[str, Meta(max_length=500, pattern=FREE_PATTERN, description="Kept in the audit trail.")]
@@ -32,6 +32,19 @@ class Because(Input):
     """Why it is done."""
 
     reason: Why | None = None
+
+
+class Pause(Input):
+    """Why it is paused, and when it goes on by itself."""
+
+    reason: Why | None = None
+    until: Annotated[DayOrTime | None, Meta(description="Left out: until somebody resumes it.")] = None
+
+
+class Resumption(Input):
+    """When it goes on."""
+
+    when: Annotated[DayOrTime | None, Meta(description="Left out: now. A return planned before gives way.")] = None
 
 
 class ActQuery(Input):
@@ -78,19 +91,35 @@ def undo_cancellation(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut
 
 
 @endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
-def pause_subscription(call: Call, subscription_id: uuid.UUID, body: Because) -> SubscriptionOut:
-    """Pause a subscription: from now on nothing is owed."""
+def pause_subscription(call: Call, subscription_id: uuid.UUID, body: Pause) -> SubscriptionOut:
+    """Pause a subscription: from now on nothing is owed, until it is resumed or the day comes that `until` says.
+
+    Where the plan does not let customers pause (`customers_may_pause`), it needs a platform key.
+    """
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
-    return subscription_out(lifecycle.pause(call.session, subscription, at=at, actor=call.actor, reason=body.reason), at)
+    if not status.customers_may_pause(subscription, at):
+        call.require_platform()
+    until = None if body.until is None else instant(body.until, organization, "/until")
+    paused = lifecycle.pause(call.session, subscription, at=at, actor=call.actor, reason=body.reason, until=until)
+    return subscription_out(paused, at)
 
 
 @endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
-def resume_subscription(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
-    """Resume a paused subscription with the same plan, quantity and periods."""
+def resume_subscription(call: Call, subscription_id: uuid.UUID, query: Resumption) -> SubscriptionOut:
+    """Resume a paused subscription with the same plan, quantity and periods: now, or by itself at `when`."""
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
-    return subscription_out(lifecycle.resume(call.session, subscription, at=at, actor=call.actor), at)
+    when = None if query.when is None else instant(query.when, organization, "/when")
+    return subscription_out(lifecycle.resume(call.session, subscription, at=at, actor=call.actor, when=when), at)
+
+
+@endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/planned-resumption", scope=Scope.BILLING_WRITE, tag=TAG)
+def undo_resumption(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
+    """Take a planned return from a pause back: it stays paused until it is resumed."""
+    organization, subscription = load(call, subscription_id)
+    at = call.now(organization)
+    return subscription_out(lifecycle.undo_resume(call.session, subscription, at=at, actor=call.actor), at)
 
 
 @endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/suspension", scope=Scope.BILLING_WRITE, tag=TAG)

@@ -34,6 +34,16 @@ When = Annotated[
 ]
 
 
+_DAY = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+DayOrTime = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_DAY}(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-4]):[0-5][0-9]))?$",
+        description="A day of the billing time zone, or a time with its offset.",
+    ),
+]
+
+
 class SubscriptionIn(Input):
     """A new subscription; `plan` is a plan's code, its id, or the id of a version."""
 
@@ -136,6 +146,7 @@ class SubscriptionOut(Output):
     ends_at: datetime | None
     suspended_at: datetime | None
     suspension_cause: str | None
+    resumes_at: Annotated[datetime | None, Meta(description="When it goes on by itself, while it is paused.")]
     possible_acts: Annotated[list[str], Meta(description="What the status allows now.")]
     scheduled_change: Scheduled | None
     payment_method_id: uuid.UUID | None
@@ -249,6 +260,7 @@ def subscription_out(row: Subscription, at: datetime) -> SubscriptionOut:
         ends_at=row.ends_at,
         suspended_at=row.suspended_at,
         suspension_cause=row.suspension_cause,
+        resumes_at=status.resumes_at(row, at),
         possible_acts=[act.value for act in status.possible(row, at)],
         scheduled_change=None
         if change is None

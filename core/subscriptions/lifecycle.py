@@ -23,7 +23,7 @@ from core.subscriptions.models import AnchorMode, Subscription, SubscriptionStat
 from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
 from core.subscriptions.spans import Span, hanging
-from core.subscriptions.status import Act, bill_from, move, require, show
+from core.subscriptions.status import Act, bill_from, catch_up, move, require, resumes_at, show
 
 Status = SubscriptionStatus
 
@@ -150,8 +150,13 @@ def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, a
     return subscription
 
 
-def pause(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
-    """Nothing is owed from `at` until `resume`. Conflict before the start, or while a change or an end is planned."""
+def pause(
+    session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None, until: datetime | None = None
+) -> Subscription:
+    """Nothing is owed from `at` until `resume`, or until the instant `until`, when it goes on by itself.
+
+    Conflict before the start, or while a change or an end is planned; Invalid with the pointer /until.
+    """
     subscription = _held(session, subscription, Act.PAUSE, at)
     planned = timeline.spans(subscription)
     running = next((span for span in planned if span.contains(at)), None)
@@ -159,18 +164,44 @@ def pause(session: Session, subscription: Subscription, *, at: datetime, actor: 
         raise Conflict("Only a running subscription without a trial, a planned change or a planned end can be paused.", code="not_pausable")
     if running.start == at:
         raise Conflict("The current term began this very instant; pause a moment later.", code="not_pausable")
-    timeline.store(session, subscription, timelines.ended(planned, at))
+    paused = timelines.ended(planned, at)
+    if until is not None:
+        paused = timelines.resumed(paused, _ahead(until, at, "/until"), hanging(subscription))
+    timeline.store(session, subscription, paused)
     move(session, subscription, Status.PAUSED, at=at, actor=actor, reason=reason)
+    if until is not None:
+        audit.record(session, actor, "subscription.resumption_scheduled", subscription, at=at, resumes_at=until)
     _settle(session, subscription, changed_at=at, at=at)
     return subscription
 
 
-def resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
-    """Go on after a pause with the same version, quantity and cycles."""
+def resume(
+    session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None, when: datetime | None = None
+) -> Subscription:
+    """Go on after a pause with the same version, quantity and cycles: now, or by itself at `when`. A return planned before gives way.
+
+    Invalid with the pointer /when.
+    """
     subscription = _held(session, subscription, Act.RESUME, at)
-    timeline.store(session, subscription, timelines.resumed(timeline.spans(subscription), at, hanging(subscription)))
-    move(session, subscription, Status.ACTIVE, at=at, actor=actor, reason=reason)
-    _settle(session, subscription, changed_at=at, at=at)
+    starts = at if when is None else _ahead(when, at, "/when")
+    paused = timelines.ended(timeline.spans(subscription), at)
+    timeline.store(session, subscription, timelines.resumed(paused, starts, hanging(subscription)))
+    if starts == at:
+        move(session, subscription, Status.ACTIVE, at=at, actor=actor, reason=reason)
+    else:
+        audit.record(session, actor, "subscription.resumption_scheduled", subscription, at=at, reason=reason, resumes_at=starts)
+    _settle(session, subscription, changed_at=starts if starts == at else None, at=at)
+    return subscription
+
+
+def undo_resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
+    """Take a planned return back: it stays paused until somebody resumes it. Conflict when none is planned."""
+    subscription = _held(session, subscription, Act.RESUME, at)
+    if resumes_at(subscription, at) is None:
+        raise Conflict("No return is planned.", code="no_resumption")
+    timeline.store(session, subscription, timelines.ended(timeline.spans(subscription), at))
+    _settle(session, subscription, changed_at=None, at=at)
+    audit.record(session, actor, "subscription.resumption_undone", subscription, at=at)
     return subscription
 
 
@@ -238,7 +269,15 @@ def _held(session: Session, subscription: Subscription, act: Act, at: datetime) 
     """The subscription, locked, once the status table allows the act."""
     subscription = locked(session, subscription)
     require(subscription, act, at)
+    catch_up(session, subscription, at=at)
     return subscription
+
+
+def _ahead(when: datetime, at: datetime, pointer: str) -> datetime:
+    if when.tzinfo is None or not at < when <= at + timedelta(days=AHEAD_DAYS_MAX):
+        detail = f"must be an instant with a time zone within the next {AHEAD_DAYS_MAX} days"
+        raise Invalid("The subscription cannot go on then.", errors=(FieldError(pointer, detail),))
+    return when
 
 
 def _settle(session: Session, subscription: Subscription, *, changed_at: datetime | None, at: datetime) -> None:

@@ -24,7 +24,7 @@ from core.subscriptions.models import Subscription
 from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
 from core.subscriptions.spans import Span, hanging
-from core.subscriptions.status import Act, bill_from, require, show
+from core.subscriptions.status import Act, bill_from, catch_up, require, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ def apply(
     """
     subscription = locked(session, subscription)
     require(subscription, Act.CHANGE_PLAN, at)
+    catch_up(session, subscription, at=at)
     effective = effective_at or at
     if effective < _earliest(at):
         raise Invalid("The plan cannot change then.", errors=(FieldError("/when", "that period is closed"),))

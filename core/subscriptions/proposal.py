@@ -24,4 +24,4 @@ def proposed(subscription: Subscription, act: Act, *, at: datetime) -> tuple[Ter
     if not planned:
         return ()
     follow = timelines.resumed if act is Act.RESUME else timelines.reactivated
-    return timeline.terms(follow(planned, at, hanging(subscription)))
+    return timeline.terms(follow(timelines.ended(planned, at), at, hanging(subscription)))

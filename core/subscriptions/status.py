@@ -48,9 +48,28 @@ ACTS: dict[Act, frozenset[SubscriptionStatus]] = {
 
 
 def present(subscription: Subscription, at: datetime) -> SubscriptionStatus:
-    """The status at `at`, also where the end has come to pass and no billing has written it down yet."""
-    over = subscription.ends_at is not None and subscription.ends_at <= at
-    return Status.CANCELED if over else Status(subscription.status)
+    """The status at `at`, also where the end or a planned return has come to pass and no billing has written it down yet."""
+    if subscription.ends_at is not None and subscription.ends_at <= at:
+        return Status.CANCELED
+    status = Status(subscription.status)
+    return Status.ACTIVE if status is Status.PAUSED and _back_since(subscription, at) is not None else status
+
+
+def resumes_at(subscription: Subscription, at: datetime) -> datetime | None:
+    """When a paused subscription goes on by itself; None when nobody has planned it, or it is not paused."""
+    ahead = [term.start_at for term in subscription.terms if term.start_at > at]
+    return min(ahead, default=None) if present(subscription, at) is Status.PAUSED else None
+
+
+def customers_may_pause(subscription: Subscription, at: datetime) -> bool:
+    """Whether the plan that holds at `at` lets customers pause it themselves."""
+    held = (term for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at))
+    return all(term.plan_version.customers_may_pause for term in held)
+
+
+def catch_up(session: Session, subscription: Subscription, *, at: datetime) -> None:
+    """Write down a planned return that has come to pass, so that what is done next is done to a running subscription."""
+    audit.record_all(session, _returned(subscription, at, SYSTEM))
 
 
 def possible(subscription: Subscription, at: datetime) -> tuple[Act, ...]:
@@ -119,9 +138,24 @@ def _move_by_time(subscription: Subscription, as_of: datetime, actor: Actor) -> 
     status = Status(subscription.status)
     if status is not Status.CANCELED and subscription.ends_at is not None and subscription.ends_at <= as_of:
         return _moved(subscription, Status.CANCELED, at=subscription.ends_at, actor=actor, reason="the subscription has ended")
+    if status is Status.PAUSED:
+        return _returned(subscription, as_of, actor)
     if status is Status.TRIALING and subscription.trial_end is not None and subscription.trial_end <= as_of:
         return _moved(subscription, Status.ACTIVE, at=subscription.trial_end, actor=actor, reason="the trial has ended")
     return []
+
+
+def _returned(subscription: Subscription, at: datetime, actor: Actor) -> list[dict[str, Any]]:
+    since = _back_since(subscription, at)
+    if since is None or subscription.status != Status.PAUSED:
+        return []
+    return _moved(subscription, Status.ACTIVE, at=since, actor=actor, reason="the pause has ended as planned")
+
+
+def _back_since(subscription: Subscription, at: datetime) -> datetime | None:
+    """Since when a paused subscription runs again: a pause leaves no term that holds, except the one it was planned to go on with."""
+    held = (term.start_at for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at))
+    return next(held, None)
 
 
 def _moved(subscription: Subscription, to: SubscriptionStatus, *, at: datetime, actor: Actor, reason: str | None) -> list[dict[str, Any]]:

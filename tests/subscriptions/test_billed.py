@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
 from core.catalog import publish
+from core.errors import Conflict, Invalid
 from core.identity.models import Organization
 from core.invoicing import draft, finalize
 from core.invoicing.models import Invoice, InvoiceLine
-from core.subscriptions import lifecycle, plan_change, queries
+from core.subscriptions import lifecycle, plan_change, queries, status
 from core.subscriptions.models import Subscription
 from tests.factories import make_organization, make_plan
 
@@ -121,6 +122,40 @@ def test_a_pause_is_not_paid_for(session: Session, organization: Organization) -
     assert bill(session, subscription, until=JUNE + 6 * DAY) == [[("credit", -8000)]]
     lifecycle.resume(session, subscription, at=JUNE + 12 * DAY, actor=SYSTEM)
     assert bill(session, subscription, until=JUNE + 12 * DAY) == [[("adjustment", 6000)]]
+
+
+def test_a_planned_return_comes_by_itself_once_and_can_be_taken_back(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"))
+    bill(session, subscription, until=START)
+    pause, back = JUNE + 6 * DAY, JUNE + 12 * DAY
+    for wrong in (pause, pause - DAY, pause + 400 * DAY):
+        with pytest.raises(Invalid):
+            lifecycle.pause(session, subscription, at=pause, actor=SYSTEM, until=wrong)
+    lifecycle.pause(session, subscription, at=pause, actor=SYSTEM, until=JUNE + 20 * DAY)
+    assert bill(session, subscription, until=pause) == [[("credit", -8000)]]
+    lifecycle.undo_resume(session, subscription, at=pause + DAY, actor=SYSTEM)
+    with pytest.raises(Conflict):
+        lifecycle.undo_resume(session, subscription, at=pause + DAY, actor=SYSTEM)
+    assert status.resumes_at(subscription, pause + DAY) is None
+    lifecycle.resume(session, subscription, at=pause + DAY, actor=SYSTEM, when=JUNE + 25 * DAY)
+    lifecycle.resume(session, subscription, at=pause + DAY, actor=SYSTEM, when=back)
+    assert (subscription.status, status.resumes_at(subscription, pause + DAY)) == ("paused", back)
+    assert bill(session, subscription, until=back - timedelta(seconds=1)) == []
+    assert status.present(subscription, back) == "active"
+    assert bill(session, subscription, until=back) == [[("adjustment", 6000)]]
+    assert (subscription.status, subscription.terms[-1].start_at) == ("active", back)
+    assert bill(session, subscription, until=JUNE + 30 * DAY) == [[("charge", 10000)]]
+
+
+def test_who_acts_before_billing_has_seen_the_return_finds_it_running(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"))
+    lifecycle.pause(session, subscription, at=JUNE + 6 * DAY, actor=SYSTEM, until=JUNE + 12 * DAY)
+    lifecycle.pause(session, subscription, at=JUNE + 13 * DAY, actor=SYSTEM)
+    assert (subscription.status, status.resumes_at(subscription, JUNE + 13 * DAY)) == ("paused", None)
+    lifecycle.resume(session, subscription, at=JUNE + 14 * DAY, actor=SYSTEM, when=JUNE + 20 * DAY)
+    lifecycle.cancel(session, subscription, at=JUNE + 15 * DAY, actor=SYSTEM, when="now")
+    billed = bill(session, subscription, until=JUNE + 90 * DAY)
+    assert sum(minor for lines in billed for _, minor in lines) == 2333  # seven of thirty days
 
 
 def test_a_planned_change_takes_hold_with_the_new_period(session: Session, organization: Organization) -> None:
