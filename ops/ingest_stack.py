@@ -23,6 +23,7 @@ import psycopg
 from core import config
 from core.config import Settings
 from core.identity.keys import SECRET_LENGTH, hash_token
+from core.metering import compiled
 from core.metering.dedup import ENTRY
 from ops import migrate, ports, postgres
 
@@ -71,11 +72,12 @@ def _cpu(pid: int) -> float:
 def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
     """Start everything on a fresh database with that many organizations; stop it and delete the data at the end.
 
-    `earlier_keys` idempotency keys have been counted already.
+    `earlier_keys` idempotency keys have been counted already. What the web process compiles is compiled before it starts.
     """
     base = postgres.SHARED if os.geteuid() == 0 else Path(tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="vvb-", dir=base))
     folder.chmod(0o755)
+    compiled.load()
     cluster = postgres.Cluster(folder / "pg", ports.free(), secrets.token_urlsafe(16), postgres.durable())
     children: list[subprocess.Popen[bytes]] = []
     try:

@@ -1,7 +1,7 @@
 """The verdict on each event of a request: accepted and which metrics it feeds, or refused, why and where. Nothing is written here.
 
-Four roads lead to the same verdict: `alike` judges a request whose events are all written alike, `quick` one whose events are all in
-order, both column by column; `lone` a request of one event in order. Anything unusual goes the `careful` road, event by event.
+Four roads lead to the same verdict: `compiled` judges a request whose events are all in order in one pass of machine code, `quick`
+column by column, where that is not installed; `lone` a request of one event in order. Anything unusual goes the `careful` road.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.errors import Forbidden
-from core.metering import alike, bodies, careful, lone, quick, unclaimed
+from core.metering import bodies, careful, compiled, lone, quick, unclaimed
 from core.metering.bodies import Form, Malformed
 from core.metering.careful import Refused, Window
 from core.metering.columns import Columns, Lone
@@ -46,7 +46,7 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
     """
     own = own_account(directory, principal)
     if QUICK_EVENTS_MIN <= body.count(b"idempotency_key") <= window.events_max:
-        answer = alike.judge(directory, own, body, form, window=window, at=at)
+        answer = compiled.judge(directory, own, body, form, window=window, at=at)
         if answer is None:
             answer = quick.judge(directory, own, body, form, window=window, at=at)
         if answer is not None:

@@ -1,89 +1,87 @@
-"""The texts of events that are written alike, gathered from the body byte by byte by their places: no object per event. Pure."""
+"""The texts of one event, written behind those of the one before it in the form of Texts, by machine code. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from core.metering import tokens, wire
+from core.metering.machine import STOP, Bytes, Int64, Words, machine_code
+from core.metering.texts import NEITHER, WORD
+from core.metering.tokens import EIGHT, is_printable
 
-import numpy as np
-from msgspec import UNSET
-
-from core.metering import quick, stencil
-from core.metering.quick import Unusual
-from core.metering.stencil import Alike, Places, Values
-from core.metering.texts import NEITHER, WORD, Texts, cut, laid_out, texts
-
-SCALAR = re.compile(rb"true|false|null|(?!-0$)-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,6})?")
-"""Property values that are written the same in canonical JSON."""
-KEY_LENGTH_MAX = 255
-
-
-def pieces(read: Alike, key: Values, unit: Values | None, subscription: Values | None) -> Texts:
-    """The Texts of all events; raises Unusual when a key, property, unit or subscription may be wrong."""
-    spans, fixed = _properties(read)
-    key_sizes = _key_sizes(read, key)
-    property_sizes = sum((value.ends - value.starts for value in spans), np.zeros(read.events, np.int64)) + sum(map(len, fixed))
-    if property_sizes.max() > quick.PROPERTIES_BYTES_MAX:
-        raise Unusual
-    if unit is not None or subscription is not None:
-        return _with_optional(read, key, unit, subscription, spans, fixed)
-    words = np.stack([key_sizes, property_sizes], axis=1).astype(">i4").tobytes()
-    source = b"".join([read.body, NEITHER, words, *fixed])
-    events, here = np.arange(read.events), len(read.body)
-    starts: list[Places] = [np.full(read.events, here), here + len(NEITHER) + 2 * WORD * events, key.starts]
-    sizes: list[Places] = [np.full(read.events, len(NEITHER)), np.full(read.events, WORD), key_sizes]
-    starts.append(starts[1] + WORD)
-    sizes.append(sizes[1])
-    here += len(NEITHER) + len(words)
-    for place, text in enumerate(fixed):
-        starts.append(np.full(read.events, here))
-        sizes.append(np.full(read.events, len(text)))
-        here += len(text)
-        if place < len(spans):
-            starts.append(spans[place].starts)
-            sizes.append(spans[place].ends - spans[place].starts)
-    data = stencil.gathered(source, np.stack(starts, axis=1), np.stack(sizes, axis=1))
-    places = np.full(read.events, len(NEITHER) + WORD, np.int32)
-    return laid_out(data, (len(NEITHER) + 2 * WORD + key_sizes + property_sizes).astype(np.int32), places, key_sizes.astype(np.int32))
+(NAME, ORGANIZATION, QUANTITY, TIMESTAMP, KEY, PROPERTIES, SUBSCRIPTION, UNIT, SLOTS) = range(9)
+"""The fields of an event: from where to where each lies in the body, without its quotes; STOP when it was left out."""
+(NAMED, OWNED, MOMENT, DEFAULTED, WHOLE, FRACTION, SIZE, KEY_PLACE, KEY_SIZE, COLUMNS) = range(10)
+"""What is found out about each event. NAMED and OWNED count the different names and organizations (none: STOP)."""
+OPEN, CLOSE, COMMA, COLON = b"{},:"
+PIECE_EXTRA = len(NEITHER) + 2 * WORD + 32
+"""A piece is longer than its event by less than that."""
+UUID_BYTES, UNIT_MAX = 16, wire.UNIT_LENGTH_MAX
 
 
-def _key_sizes(read: Alike, key: Values) -> Places:
-    sizes = key.ends - key.starts
-    if not key.quoted or sizes.min() < 1 or sizes.max() > KEY_LENGTH_MAX:
-        raise Unusual
-    characters = np.frombuffer(stencil.gathered(read.body, key.starts, sizes), np.uint8)
-    if characters.min() < ord("!") or characters.max() > ord("~"):
-        raise Unusual
-    return sizes
+@machine_code
+def piece(data: Bytes, words: Words, fields: Int64, members: Int64, out: Words, start: int, rows: Int64, event: int) -> int:
+    """Write subscription, unit, key and properties as Texts holds them to `out` from `start` on; the place behind."""
+    at = _subscription(data, fields[SUBSCRIPTION, 0], fields[SUBSCRIPTION, 1], out, start)
+    at = _unit(words, fields[UNIT, 0], fields[UNIT, 1], out, at) if at != STOP else STOP
+    if at == STOP:
+        return STOP
+    key, end = fields[KEY, 0], fields[KEY, 1]
+    rows[event, KEY_PLACE], rows[event, KEY_SIZE] = at + WORD - start, end - key
+    at = _copied(words, key, end, out, _length(out, at, end - key))
+    at = _properties(words, members, fields[PROPERTIES, 1] if fields[PROPERTIES, 0] != STOP else 0, out, at)
+    rows[event, SIZE] = at - start
+    return at
 
 
-def _properties(read: Alike) -> tuple[Sequence[Values], Sequence[bytes]]:
-    """The values of the properties in the order of their names, and the canonical JSON before, between and behind them."""
-    ordered = sorted((value for value in read.values if value.of_properties), key=lambda value: value.name)
-    fixed, before = [], b"{"
-    for value in ordered:
-        if not value.quoted and not all(map(SCALAR.fullmatch, stencil.distinct(read, value)[0])):
-            raise Unusual
-        mark = b'"' if value.quoted else b""
-        fixed.append(before + b'"' + value.name + b'":' + mark)
-        before = mark + b","
-    return ordered, [*fixed, (before[:-1] if ordered else before) + b"}"]
+@machine_code
+def _properties(words: Words, members: Int64, count: int, out: Words, at: int) -> int:
+    """Write the first `count` members as canonical JSON behind its length."""
+    size = max(2, 1 + 4 * count)  # braces or commas, colons, the names' quotes
+    for i in range(count):
+        size += members[i, 1] - members[i, 0] + members[i, 3] - members[i, 2]
+    at = _put(out, _length(out, at, size), OPEN)
+    for i in range(count):
+        if i:
+            at = _put(out, at, COMMA)
+        at = _copied(words, members[i, 0] - 1, members[i, 1] + 1, out, at)
+        at = _copied(words, members[i, 2], members[i, 3], out, _put(out, at, COLON))
+    return _put(out, at, CLOSE)
 
 
-def _with_optional(
-    read: Alike, key: Values, unit: Values | None, subscription: Values | None, spans: Sequence[Values], fixed: Sequence[bytes]
-) -> Texts:
-    """The same for events that name a unit or subscription, by one text after the other."""
-    form = b"%b".join(text.replace(b"%", b"%%") for text in fixed)
-    columns = [cut(read.body, value.starts, value.ends) for value in spans]
-    lines = [form % row for row in zip(*columns, strict=True)] if columns else [form] * read.events
-    units, subscriptions = _strings(read, unit), _strings(read, subscription)
-    return texts(cut(read.body, key.starts, key.ends), lines, quick.units(units), quick.subscriptions(subscriptions))
+@machine_code
+def _subscription(data: Bytes, start: int, end: int, out: Words, at: int) -> int:
+    """Write a subscription's bytes behind their length, or that there is none; STOP when it is no UUID."""
+    if start == STOP:
+        return _length(out, at, STOP)
+    return tokens.uuid(data, start, end, out, _length(out, at, UUID_BYTES))
 
 
-def _strings(read: Alike, value: Values | None) -> quick.Column:
-    if value is None:
-        return [UNSET] * read.events
-    if not value.quoted:
-        raise Unusual
-    return [text.decode() for text in cut(read.body, value.starts, value.ends)]
+@machine_code
+def _unit(words: Words, start: int, end: int, out: Words, at: int) -> int:
+    """Write a unit behind its length, or that there is none; STOP when it is not in order."""
+    if start == STOP:
+        return _length(out, at, STOP)
+    if not 1 <= end - start <= UNIT_MAX or not is_printable(words, start, end):
+        return STOP
+    return _copied(words, start, end, out, _length(out, at, end - start))
+
+
+@machine_code
+def _put(out: Words, at: int, character: int) -> int:
+    """Write one byte (the seven behind it are for what comes next); the place behind."""
+    out[at] = character
+    return at + 1
+
+
+@machine_code
+def _length(out: Words, at: int, size: int) -> int:
+    """Write a length word (STOP: there is no such field); the place behind."""
+    out[at] = (size >> 24 & 255) | (size >> 16 & 255) << 8 | (size >> 8 & 255) << 16 | (size & 255) << 24
+    return at + WORD
+
+
+@machine_code
+def _copied(words: Words, start: int, end: int, out: Words, at: int) -> int:
+    """Copy part of the body, by words; the place behind the copy."""
+    for i in range(0, end - start, EIGHT):
+        out[at + i] = words[start + i]
+    return at + end - start

@@ -1,4 +1,4 @@
-"""The three roads give the same verdict on the same request."""
+"""All roads give the same verdict on the same request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.metering import alike, bodies, careful, lone, plain, quick, wire
+from core.metering import bodies, careful, compiled, lone, plain, quick, wire
 from core.metering.bodies import Form
 from core.metering.careful import Window
 from core.metering.columns import NUMBERS, Columns, Corrupt, Lone, pack, unpack
@@ -27,6 +27,12 @@ NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 WINDOW = Window(timedelta(days=35), timedelta(minutes=5), 10_000)
 OWN = Account(uuid.UUID(int=7), 7, "acme", "acme", "active", None)
 OTHER = Account(uuid.UUID(int=8), 8, "clocked", "clocked", "active", datetime(2023, 11, 16, tzinfo=UTC))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """The compiled road is there, in the background for nobody."""
+    assert compiled.load()
 
 
 class FixedDirectory:
@@ -69,7 +75,7 @@ def both(body: bytes, own: Account | None = OWN, form: Form = Form.JSON) -> Any:
     same_reading(raws)
     same_alone(directory, own, raws)
     slow = careful.judge(directory, own, raws, window=WINDOW, at=NOW)
-    fast = [road.judge(directory, own, body, form, window=WINDOW, at=NOW) for road in (alike, quick)]
+    fast = [road.judge(directory, own, body, form, window=WINDOW, at=NOW) for road in (compiled, quick)]
     for answer in fast:
         if answer is not None:
             assert slow[2] == (), "a column road accepted what the careful road refuses"
@@ -212,7 +218,7 @@ def usual_events(**changed: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("road", [alike, quick])
+@pytest.mark.parametrize("road", [compiled, quick])
 def test_the_usual_request_takes_the_column_roads(road: Any, form: Form) -> None:
     lines = [dump(event) for event in usual_events()]
     body = b"\n".join(lines) if form == Form.NDJSON else b"[" + b", ".join(lines) + b"]"

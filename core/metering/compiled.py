@@ -1,0 +1,129 @@
+"""Judging a request in one pass of machine code over its body: the road of every usual batch, where Numba is installed.
+
+`judge` answers None at the first sign of anything unusual; `quick` and `careful` look then. It must never accept what the careful road
+would not, nor differently (tests/metering/test_roads.py compares them). The code is loaded (and, once for an installation, compiled:
+some seconds) beside the first big requests, which take the other roads meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+
+from core.metering import quick
+from core.metering.bodies import Form
+from core.metering.careful import Window
+from core.metering.columns import Columns, Int64
+from core.metering.directory import Account, Directory, EventType
+from core.metering.quick import Unusual, known
+from core.metering.texts import Texts, cut, laid_out
+
+LOAD_AT_EVENTS = 100
+"""A request of so many events makes the code worth loading."""
+MARGIN = 8
+"""Zeros behind the body, so that its last bytes are whole words too."""
+_loaded: list[ModuleType] = []
+_starting = threading.Lock()
+_decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode_lines
+
+
+def judge(
+    directory: Directory, own: Account | None, body: bytes, form: Form, *, window: Window, at: datetime
+) -> tuple[Columns, Sequence[str]] | None:
+    """The events of the body, all accepted, and the metrics each feeds; None when any of them needs a closer look."""
+    events = body.count(b'"idempotency_key"')
+    if not _loaded and events >= LOAD_AT_EVENTS:
+        start()
+    if not _loaded or not 1 <= events <= window.events_max:
+        return None
+    try:
+        if not body.isascii():
+            body.decode()
+        return _judged(directory, own, _read(_loaded[0], body, form, events), window, at)
+    except (Unusual, UnicodeDecodeError):
+        return None
+
+
+def start() -> None:
+    """Load the code in a thread of its own, unless that was begun already."""
+    if _starting.acquire(blocking=False):
+        threading.Thread(target=load, name="usage-compiler", daemon=True).start()
+
+
+def load() -> bool:
+    """Load the code, and compile it unless an earlier process did; whether it is there. Without Numba it is not."""
+    if not _loaded and sys.byteorder == "little":
+        try:
+            from core.metering import scan
+
+            _read(scan, b'[{"metric_name":"a","idempotency_key":"b"}]', Form.JSON, 1)
+            _loaded.append(scan)
+        except (ImportError, RuntimeError) as error:
+            structlog.get_logger("valueverse.usage").info("batches are judged without compiled code", reason=str(error))
+    return bool(_loaded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the pass found: a row for each of pieces' columns, their texts, the different names and organizations in their order."""
+
+    rows: Int64
+    texts: Texts
+    names: list[str]
+    called: list[str]
+
+
+def _read(scan: ModuleType, body: bytes, form: Form, most: int) -> _Read:
+    """Raises Unusual."""
+    padded = body + bytes(MARGIN)
+    out = np.empty(len(padded) + most * scan.pieces.PIECE_EXTRA, np.uint8)
+    data = np.frombuffer(padded, np.uint8)
+    events, table, used, names, owners = scan.scan(data, scan.machine.words(data), form == Form.NDJSON, most, scan.machine.words(out))
+    if events < 1:
+        raise Unusual
+    rows = np.ascontiguousarray(table[:events].T)
+    sizes, places, lengths = rows[scan.pieces.SIZE : scan.pieces.COLUMNS].astype(np.int32)
+    different = [[text.decode() for text in cut(body, *spans[: spans[-1, 1] + 1].T)] for spans in (names, owners)]
+    return _Read(rows[: scan.pieces.SIZE], laid_out(out[:used].tobytes(), sizes, places, lengths), *different)
+
+
+def _judged(directory: Directory, own: Account | None, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:
+    named, owned, moments, left_out, wholes, fractions = read.rows
+    types = directory.event_types(set(read.names))
+    kinds = [known(types.get(name)) for name in read.names]
+    if read.called and int(owned.min()) < 0:
+        raise Unusual
+    numbers, limits = quick.owners(directory, own, read.called, window, at)
+    owned = np.maximum(owned, 0)
+    now, first, last = (limit if len(limit) == 1 else limit[owned] for limit in limits)
+    defaulted = left_out.astype(np.bool_)
+    columns = Columns(
+        numbers[owned],
+        np.array([kind.number for kind in kinds], np.int32)[named],
+        quick.in_window(np.where(defaulted, now, moments), (now, first, last)),
+        defaulted,
+        wholes,
+        fractions,
+        np.arange(len(read.texts), dtype=np.int16),
+        read.texts,
+    )
+    return columns, _fed(kinds, named, columns)
+
+
+def _fed(kinds: Sequence[EventType], named: Int64, columns: Columns) -> Sequence[str]:
+    codes = [kind.codes for kind in kinds]
+    if all(kind.plain for kind in kinds):
+        return [codes[place] for place in named.tolist()]
+    names = [kinds[place].name for place in named.tolist()]
+    decoded = _decode_lines(b"\n".join(columns.texts.all_properties()))
+    return quick.fed({kind.name: kind for kind in kinds}, names, columns, decoded)

@@ -1,0 +1,51 @@
+"""Functions over bytes and numbers that are compiled to machine code by Numba (the extra `fast`), and run without Python's lock.
+
+Only modules that nobody needs without Numba may import this one: see `compiled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_compile: Any = numba.njit
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+"""The eight bytes from each place on, as little-endian integers that overlap: see `words`."""
+Int64 = NDArray[np.int64]
+Slots = NDArray[np.int32]
+STOP = -1
+"""Instead of a place in the data: this is not plain enough."""
+
+
+def words(data: bytes | bytearray | Bytes) -> Words:
+    """The words of `data`, up to its last whole one."""
+    return np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
+
+
+def machine_code(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as a part of others that are compiled."""
+    return cast(Callable[P, R], _compile(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def entered(*parts: ModuleType) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The function, whose other code is in `parts`, compiled when Python first calls it and kept on disk for the next process.
+
+    Numba looks only at the file of the function itself to see whether what it kept is still true, so the name carries the others.
+    """
+    sources = [Path(part.__file__ or "").read_bytes() for part in parts]
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        function.__qualname__ = f"{function.__name__}_{xxhash.xxh3_64_hexdigest(b''.join(sources))}"
+        return cast(Callable[P, R], _compile(nogil=True, cache=True, no_cfunc_wrapper=True)(function))
+
+    return decorate
