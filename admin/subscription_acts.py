@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from admin import blueprint
 from admin.reason import why
-from admin.subscriptions import of_account
+from admin.subscriptions import carry_out_on, of_account
 from core import clock
 from core.db import db, transaction
 from core.errors import BillingError, NotFound
@@ -20,6 +20,7 @@ from core.subscriptions import lifecycle
 from core.subscriptions.proposal import MOVING
 from core.subscriptions.status import Act, possible
 from web.auth import requires
+from web.dates import planned_return
 from web.forms import field_errors, once
 from web.htmx import page
 
@@ -49,7 +50,7 @@ def do_subscription_act(subscription_id: UUID, act: str) -> Response:
     def carry_out() -> str:
         reason = why()
         owner, row = of_account(subscription_id)
-        ACTS[chosen](db.session(), row, at=clock.now(owner), actor=g.actor, reason=reason)
+        ACTS[chosen](db.session(), row, at=clock.now(owner), actor=g.actor, reason=reason, **planned_return(chosen, owner.timezone))
         return url_for("admin.subscription", subscription_id=subscription_id)
 
     try:
@@ -58,6 +59,13 @@ def do_subscription_act(subscription_id: UUID, act: str) -> Response:
         raise
     except BillingError as error:
         return _ask(subscription_id, chosen, error)
+
+
+@blueprint.post("/subscriptions/<uuid:subscription_id>/planned-resumption/undo")
+@requires("subscriptions.change")
+def stay_paused(subscription_id: UUID) -> Response:
+    """Take a planned return from a pause back."""
+    return carry_out_on(subscription_id, lambda session, row, at: lifecycle.undo_resume(session, row, at=at, actor=g.actor))
 
 
 def _known(act: str) -> Act:

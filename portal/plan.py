@@ -11,7 +11,7 @@ from core.errors import Conflict, NotFound
 from core.invoicing import figure
 from core.subscriptions import attachable, items, lifecycle, plan_change, queries
 from core.subscriptions.models import Subscription, SubscriptionStatus
-from core.subscriptions.status import Act, possible
+from core.subscriptions.status import Act, customers_may_pause, possible, resumes_at
 from portal import account, blueprint
 from portal.plan_view import limits, price_lists, running_quantities, running_term, running_version
 from web import licensed
@@ -111,6 +111,8 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         version=version,
         change=change,
         possible=possible(subscription, at),
+        resumes=resumes_at(subscription, at),
+        may_pause=customers_may_pause(subscription, at),
         held=running_quantities(subscription, at),
         attached=items.held(subscription, at),
         offered=attachable.on_offer(db.session(), subscription, at=at) if version else [],

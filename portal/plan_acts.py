@@ -10,14 +10,15 @@ from werkzeug.wrappers import Response
 
 from core import clock
 from core.db import db
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.invoicing import figure
 from core.subscriptions import lifecycle
-from core.subscriptions.status import Act, possible
+from core.subscriptions.status import Act, customers_may_pause, possible
 from portal import blueprint
 from portal.plan import my_subscription
 from web.auth import requires
-from web.forms import once
+from web.dates import planned_return
+from web.forms import field_errors, once
 from web.htmx import page, redirect_to
 
 ACTS: dict[Act, tuple[Callable[..., Any], str]] = {
@@ -43,18 +44,35 @@ def do_plan_act(act: str) -> Response:
 
     def work() -> str:
         reason = request.form.get("reason", "").strip()[:500] or None
-        carry_out(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor, reason=reason)
+        at, given = clock.now(g.organization), planned_return(chosen, g.organization.timezone)
+        carry_out(db.session(), my_subscription(), at=at, actor=g.actor, reason=reason, **given)
         return url_for("portal.plan", done=done)
 
     try:
         return once(work)
-    except Conflict as refusal:
-        return _ask(chosen, {"": refusal.message}, status=409)
+    except (Conflict, Invalid) as refusal:
+        return _ask(chosen, field_errors(refusal), status=refusal.status)
+
+
+@blueprint.post("/plan/planned-resumption/undo")
+@requires("subscription.change")
+def undo_planned_return() -> Response:
+    """Take the planned return back; the plan stays paused."""
+
+    def undo() -> str:
+        lifecycle.undo_resume(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor)
+        return url_for("portal.plan", done="undone")
+
+    try:
+        return once(undo)
+    except Conflict:
+        return redirect_to(url_for("portal.plan"))
 
 
 def _known(act: str) -> Act:
-    """The act that the address names; NotFound for every other word."""
-    if act not in ACTS:
+    """The act that the address names; NotFound for every other word, and for a pause that the plan leaves to operators."""
+    at = clock.now(g.organization)
+    if act not in ACTS or (act == Act.PAUSE and not customers_may_pause(my_subscription(), at)):
         raise NotFound("There is no such act.")
     return Act(act)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
+from flask import request
+
+from core.errors import FieldError, Invalid
 from core.periods import midnight
 
 
@@ -13,6 +16,18 @@ def read_day(text: str) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         return None
+
+
+def planned_return(act: str, timezone: str) -> dict[str, datetime]:
+    """What the form says of the day a pause ends on, as `pause` and `resume` take it; {} when it says nothing. Invalid at the day."""
+    name = {"pause": "until", "resume": "when"}.get(act, "")
+    typed = request.form.get(name, "").strip() if name else ""
+    if not typed:
+        return {}
+    day = read_day(typed)
+    if day is None:
+        raise Invalid("The day cannot be read.", errors=(FieldError(f"/{name}", "Enter a day, or leave it empty."),))
+    return {name: begins(day, timezone)}
 
 
 def begins(day: date, timezone: str) -> datetime:
