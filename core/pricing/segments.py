@@ -46,6 +46,23 @@ def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
     return None
 
 
+def late_look(terms: Sequence[Term], *, after: datetime, waits: Sequence[timedelta]) -> datetime | None:
+    """The first instant later than `after` that is one of `waits` after the last end of usage: what came late is looked for then."""
+    ended: list[datetime] = []
+    for term in terms:
+        rules = [rule for rule in term.rules if rule.kind is Kind.USAGE]
+        if not rules or term.start >= after:
+            continue
+        if term.end is not None and term.end <= after:
+            ended.append(term.end)
+        else:
+            begun = (cycle_containing(term.anchor_of(rule), after).start for rule in rules)
+            ended += [start for start in begun if start > term.start]
+    if not ended:
+        return None
+    return min((max(ended) + wait for wait in waits if max(ended) + wait > after), default=None)
+
+
 def last_turn(terms: Sequence[Term], *, before: datetime) -> datetime:
     """The last instant earlier than `before` at which a term or one of its cycles began or ended; `before` itself when there is none.
 
