@@ -163,8 +163,8 @@ def sustained(
 
 
 def warmed(running: Stack) -> dict[str, Any]:
-    """A second of load before anything is measured, as a report for verify()."""
-    load(running, seed=9, seconds=1, rate=5_000, retries=0, duplicates=0)
+    """Some seconds of load before anything is measured, in which the web process loads its compiled code, as a report for verify()."""
+    load(running, seed=9, seconds=5, rate=10_000, retries=0, duplicates=0)
     unique = running.one("SELECT count(*) FROM usage_events")
     return {"unique": unique, "total": str(running.one("SELECT sum(quantity) FROM usage_events"))}
 
