@@ -8,11 +8,11 @@ from datetime import timedelta
 from werkzeug.wrappers import Response
 
 from admin import blueprint
-from core import audit, clock, jobs, rendering, selfcheck
+from core import audit, clock, config, jobs, rendering, selfcheck
 from core.db import db
 from core.invoicing import due
+from core.metering import holds, keeping, sampling
 from core.metering import queries as metering
-from core.metering import sampling
 from core.notifications import queries as notifications
 from core.payments import queries as payments
 from web.auth import requires
@@ -22,6 +22,8 @@ BEHIND_SECONDS_WATCH = 5
 BEHIND_SECONDS_BAD = 60
 SEALS_WAITING_WATCH = 1_000
 RECOUNTS_SHOWN = timedelta(days=1)
+KEEPING_LATE = timedelta(days=2)
+RUNS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,33 @@ def books() -> Response:
     return page("admin/health/books.html", current="health", findings=findings, rules=len(selfcheck.codes()))
 
 
+@blueprint.get("/health/keeping")
+@requires("jobs.view")
+def kept() -> Response:
+    """What the daily runs archived and purged, what they left and why, and who is under a legal hold."""
+    session = db.session()
+    return page(
+        "admin/health/keeping.html",
+        current="health",
+        runs=[run for run in keeping.runs(session, limit=RUNS_SHOWN) if run.finished_at != run.started_at],
+        holds=holds.named(session),
+        settings=config.current(),
+    )
+
+
 def _checks() -> list[Check]:
-    return [Check("Database", "ok", "answers"), _queue(), _metering(), _recounted(), _facts(), _mails(), _payments(), _invoices(), _seals()]
+    return [
+        Check("Database", "ok", "answers"),
+        _queue(),
+        _metering(),
+        _recounted(),
+        _kept(),
+        _facts(),
+        _mails(),
+        _payments(),
+        _invoices(),
+        _seals(),
+    ]
 
 
 def _queue() -> Check:
@@ -84,6 +111,24 @@ def _recounted() -> Check:
     detail = f"{len(made.differences)} sums differ, seen {when}: {one.organization}, {one.metric}, {one.hour}: stored {one.stored}"
     advice = "Hold the invoices of these customers; `valueverse usage recount --days 35` names every difference."
     return Check("Recount", "bad", f"{detail}, counted anew {one.recounted}", advice)
+
+
+def _kept() -> Check:
+    now, hour = clock.now(), config.current().usage_keeping_hour
+    if hour is None:
+        return Check(
+            "Keeping", "unknown", "archiving and purging is left to the command line", "Set USAGE_KEEPING_HOUR to do it every day."
+        )
+    runs = keeping.runs(db.session(), limit=1)
+    if not runs or runs[0].started_at < now - KEEPING_LATE:
+        return Check("Keeping", "bad", "no usage was archived or purged for two days", "Are the scheduler and the workers running?")
+    last, when = runs[0], rendering.relative(runs[0].started_at, now)
+    if last.finished_at is None:
+        return Check("Keeping", "ok", f"archiving and purging since {when}")
+    if last.left:
+        left = f"{len(last.left)} things could not be archived or purged {when}"
+        return Check("Keeping", "warn", left, "They are tried again tomorrow; the page behind the button says why.")
+    return Check("Keeping", "ok", f"{last.archived_days} days archived, {last.purged_days} purged {when}")
 
 
 def _facts() -> Check:

@@ -191,10 +191,9 @@ def _release(chosen: argparse.Namespace) -> int:
 
 def _holds(chosen: argparse.Namespace) -> int:  # noqa: ARG001 - commands share one signature
     with unit_of_work() as session:
-        found = [(hold.organization_id, hold.placed_at, hold.reason) for hold in holds.standing(session)]
-        slugs = dict(session.execute(select(organizations.c.id, organizations.c.slug)).tuples().all())
-    for organization_id, placed_at, reason in found:
-        print(f"{slugs[organization_id]}, since {placed_at:%Y-%m-%d}: {reason}")
+        found = [(slug, hold.placed_at, hold.reason) for hold, slug in holds.named(session)]
+    for slug, placed_at, reason in found:
+        print(f"{slug}, since {placed_at:%Y-%m-%d}: {reason}")
     print(f"{len(found)} legal holds stand")
     return 0
 

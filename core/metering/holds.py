@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index, Text, select, text
@@ -58,9 +57,11 @@ def release(session: Session, organization_id: uuid.UUID, *, reason: str, actor:
     return hold
 
 
-def standing(session: Session) -> Sequence[LegalHold]:
-    """Every hold that stands, the oldest first."""
-    return session.scalars(select(LegalHold).where(LegalHold.released_at.is_(None)).order_by(LegalHold.placed_at)).all()
+def named(session: Session) -> list[tuple[LegalHold, str]]:
+    """Every hold that stands with the slug of its organization, the oldest first."""
+    o = organizations.c
+    query = select(LegalHold, o.slug).join(organizations, o.id == LegalHold.organization_id).where(LegalHold.released_at.is_(None))
+    return [(row[0], row[1]) for row in session.execute(query.order_by(LegalHold.placed_at))]
 
 
 def held(session: Session) -> dict[uuid.UUID, int]:

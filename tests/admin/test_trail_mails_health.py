@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 
 from core import audit, clock
 from core.identity.models import OperatorRole
+from core.metering.archive.models import UsageKeeping
+from core.metering.holds import LegalHold
 from core.notifications.models import Notification
 from tests.factories import make_organization
 from tests.people import SETUP, make_user, sign_in
@@ -93,6 +95,21 @@ def test_mails_are_listed_and_shown_as_rendered(auditor: FlaskClient, session: S
 def test_health_says_what_is_late_and_proves_the_books(auditor: FlaskClient) -> None:
     assert "all accepted usage is counted" in auditor.get("/admin/health").text
     assert "invariants hold" in auditor.get("/admin/health/books").text
+
+
+def test_daily_runs_are_shown_with_what_they_left(auditor: FlaskClient, session: Session) -> None:
+    assert "The first run begins" in auditor.get("/admin/health/keeping").text
+    run = UsageKeeping(started_at=clock.now(), finished_at=clock.now() + timedelta(minutes=3), archived_days=2, archived_events=40_000)
+    run.left = [{"what": "events of 2026-01-02", "why": "The table has events <that> no archive has."}]
+    organization = make_organization(session, slug="heldco")
+    session.add_all([run, LegalHold(organization_id=organization.id, reason="case 4711", placed_at=clock.now())])
+    session.flush()
+    shown = auditor.get("/admin/health/keeping").text
+    assert all(
+        text in shown
+        for text in ("40,000", "of 2 days, ", "Events of 2026-01-02: The table has events &lt;that&gt;", "heldco", "case 4711")
+    )
+    assert "could not be archived or purged" in auditor.get("/admin/health").text
 
 
 def test_support_may_not_read_the_trail(client: FlaskClient, session: Session) -> None:
