@@ -30,7 +30,7 @@ verify: setup ## Check the invariants of the running product's database; exit 1 
 trace: setup ## Bill a usage trace from first event to paid invoice: make trace [CSV=path]
 	@$(VALUEVERSE) trace $(if $(CSV),--csv "$(CSV)")
 
-golden: setup ## Run case files through the pure kernel: make golden CASES=DIR
+golden: setup ## Run case files through the pure kernel: make golden [CASES=DIR or FILE]
 	@$(VALUEVERSE) golden "$(CASES)"
 
 simulate: setup-test ## Live random lives against a naive model: make simulate [SEEDS=300] [FROM=0] [WORLD=kernel|product]

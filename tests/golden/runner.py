@@ -33,6 +33,11 @@ class Count:
     failed: int = 0
     unsupported: int = 0
 
+    @property
+    def share(self) -> float:
+        """The part that is not supported, 0 to 1."""
+        return self.unsupported / max(self.passed + self.failed + self.unsupported, 1)
+
 
 @dataclass
 class Result:
@@ -52,10 +57,10 @@ class Result:
         return {**totals, "by_file": {name: vars(count) for name, count in self.by_file.items()}}
 
 
-def run(directory: Path) -> Result:
-    """Run every `*.json` of the directory; a file or case that cannot be read is counted, never raised."""
+def run(where: Path) -> Result:
+    """Run a file, or every `*.json` of a directory; a file or case that cannot be read is counted, never raised."""
     result = Result()
-    for path in sorted(directory.glob("*.json")):
+    for path in sorted(where.rglob("*.json")) if where.is_dir() else [where]:
         count = result.by_file.setdefault(path.name, Count())
         for case in _cases(path):
             _run_case(path, case, count, result)

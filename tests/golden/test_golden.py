@@ -46,6 +46,7 @@ def test_a_wrong_answer_fails_and_is_shown(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "tests.golden", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert 'FAILED charge_models.json x: expected {"amount": "11"}, got {"amount": "10"}' in done.stdout
+    assert "charge_models.json     0 passed    1 failed    0 unsupported (0.0%)" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "passed": 0,
         "failed": 1,
