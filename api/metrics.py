@@ -59,7 +59,7 @@ class Late(Output, forbid_unknown_fields=True):
     """
 
     policy: Literal["adjust", "ignore", "reject"] = "adjust"
-    after_hours: Annotated[int | None, Meta(ge=1, le=840)] = None
+    after_hours: Annotated[int, Meta(ge=1, le=840)] | None = None
 
 
 class MetricIn(Input):
