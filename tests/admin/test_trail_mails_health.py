@@ -107,7 +107,7 @@ def test_daily_runs_are_shown_with_what_they_left(auditor: FlaskClient, session:
     shown = auditor.get("/admin/health/keeping").text
     assert all(
         text in shown
-        for text in ("40,000", "of 2 days, ", "Events of 2026-01-02: The table has events &lt;that&gt;", "heldco", "case 4711")
+        for text in ("40,000", "events of 2 days, ", "Left: events of 2026-01-02. The table has events &lt;that&gt;", "heldco", "case 4711")
     )
     assert "could not be archived or purged" in auditor.get("/admin/health").text
 
