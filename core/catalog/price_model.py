@@ -7,12 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 from core.catalog.reader import Reader, did_you_mean
+from core.metering.answers import measure
 from core.metering.models import Aggregation, Metric
 from core.pricing.compound import Capacity, Dynamic, GraduatedProrated, Matrix, Percentage, Sum, TimeOfUse
 from core.pricing.fields import RuleError
 from core.pricing.models import Model, bare, name_of, parse, reads_one, resolved
 from core.pricing.rules import Flat
+from core.pricing.terms import Measure
 
+_MEASURED = {Measure.FLOW: "what happened", Measure.DISTINCT: "different values", Measure.LEVEL: "what stood"}
 ADDED_UP = (Aggregation.SUM, Aggregation.COUNT)
 NOTHING = Flat(Decimal(0))
 """Stands for a price that was refused."""
@@ -40,18 +43,20 @@ def _check(reader: Reader, pointer: str, model: Model, metric: Metric | None, me
         return
     match bare(model):
         case TimeOfUse() | Percentage() | GraduatedProrated():
-            _needs_sum(reader, f"{pointer}/metric", name_of(model), metric)
+            _needs_sum(reader, f"{pointer}/metric", model, metric)
         case Dynamic() as dynamic if dynamic.amount_property is not None:
-            _needs_sum(reader, f"{pointer}/metric", name_of(model), metric)
+            _needs_sum(reader, f"{pointer}/metric", model, metric)
         case Matrix() as matrix:
             _check_matrix(reader, pointer, matrix, metric)
         case Capacity() as capacity:
             for code in capacity.metrics:
-                _known(reader, f"{pointer}/capacity_tiers/0/limits/{code}", code, metrics)
+                place = f"{pointer}/capacity_tiers/0/limits/{code}"
+                _measures_alike(reader, place, metric, _known(reader, place, code, metrics))
         case Sum() as parts:
             for i, part in enumerate(parts.parts):
                 own = metric if part.metric is None else _known(reader, f"{pointer}/parts/{i}/metric", part.metric, metrics)
                 if own is not None:
+                    _measures_alike(reader, f"{pointer}/parts/{i}/metric", metric, own)
                     _check(reader, f"{pointer}/parts/{i}", part.price, own, metrics)
 
 
@@ -67,9 +72,23 @@ def _check_matrix(reader: Reader, pointer: str, matrix: Matrix, metric: Metric) 
         )
 
 
-def _needs_sum(reader: Reader, pointer: str, model: str, metric: Metric) -> None:
+def _needs_sum(reader: Reader, pointer: str, model: Model, metric: Metric) -> None:
     if metric.aggregation not in ADDED_UP:
-        reader.fault(pointer, f'must sum or count: {model} adds up parts of the usage, and "{metric.code}" is a {metric.aggregation}')
+        reader.fault(
+            pointer, f'must sum or count: {name_of(model)} adds up parts of the usage, and "{metric.code}" is a {metric.aggregation}'
+        )
+    elif metric.recurring and not isinstance(bare(model), GraduatedProrated):
+        reader.fault(pointer, f'must not be recurring: {name_of(model)} prices what happened, and "{metric.code}" measures what stands')
+
+
+def _measures_alike(reader: Reader, pointer: str, metric: Metric, other: Metric | None) -> None:
+    """Metrics that one line prices together are merged in one way when its cycle is cut."""
+    if other is not None and (one := measure(metric)) is not (found := measure(other)):
+        reader.fault(
+            pointer,
+            f'must measure what "{metric.code}" does, {_MEASURED[one]}: "{other.code}" measures {_MEASURED[found]}, and parts of a '
+            "cycle would not add up alike",
+        )
 
 
 def _known(reader: Reader, pointer: str, code: str, metrics: Mapping[str, Metric]) -> Metric | None:

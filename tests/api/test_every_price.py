@@ -256,6 +256,7 @@ def test_a_wrong_price_is_told_where(api: Api) -> None:
         {"metric": "calls", "code": "g", "model": "sum", "parts": [UNIT, {**UNIT, "metric": "cals"}]},
         {"metric": "calls", "code": "h", "model": "capacity", "capacity_tiers": [{"price": "1", "limits": {"disks": None}}]},
         {"metric": "calls", "code": "i", "included": "5", **HOURS},
+        {"metric": "calls", "code": "j", "model": "sum", "parts": [UNIT, {**UNIT, "metric": "load"}]},
     ]
     refused = api.post("/billing/plans", plan_body("wrong", prices=prices))
     assert refused.status_code == 422
@@ -269,6 +270,8 @@ def test_a_wrong_price_is_told_where(api: Api) -> None:
         "/prices/6/parts/1/metric",
         "/prices/7/capacity_tiers/0/limits/disks",
         "/prices/8/included",
+        "/prices/9/parts/1/metric",
     }
+    assert told_where["/prices/9/parts/1/metric"].startswith('must measure what "calls" does, what happened: "load" measures what stood')
     assert told_where["/prices/4/dimensions/0"].endswith("did you mean region?")
     assert told_where["/prices/6/parts/1/metric"].endswith("did you mean calls?")

@@ -23,6 +23,7 @@ WORKED: list[tuple[str, Usage, str]] = [
     ("package", D(19366), "8.00"),
     ("graduated_percentage", D(3000), "64.00"),
     ("graduated_blocks", D(5325), "15.00"),
+    ("volume_blocks", D(5325), "6.00"),
     ("percentage", Events((D(50), D(100), D(250), D(400))), "7.20"),
     ("dynamic", D(10), "13.33"),
     ("matrix", Grouped(PLACES), "16.00"),
@@ -38,6 +39,7 @@ def test_every_model_is_documented() -> None:
     assert all(f"`{name}`" in TEXT for name in NAMES)
     assert all(f"`{key}`" in TEXT or f'"{key}"' in TEXT for key in MODIFIER_KEYS)
     assert [name_of(model) for model in BLOCKS] == [name for name, _, _ in WORKED]
+    assert {name for name, _, _ in WORKED} == set(NAMES)
 
 
 def test_the_worked_examples_are_right() -> None:

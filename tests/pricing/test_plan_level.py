@@ -6,6 +6,7 @@ from decimal import Decimal
 from hypothesis import HealthCheck, given, settings
 
 from core.periods import Interval, anniversary_anchor
+from core.pricing.models import parse
 from core.pricing.rules import Flat, GraduatedPercentage, PerUnit, RateTier
 from core.pricing.terms import ON_SPEND, Kind, Rule, Term, Timing
 from core.pricing.timeline import due, next_due, owed, segments
@@ -79,3 +80,23 @@ def test_discounts_take_from_what_the_ones_before_them_left_and_none_is_credited
     billed = {key: entry.minor for key, entry in entries.items()}
     ended = Term("t", JUNE, JUNE + timedelta(days=15), whole.rules, Decimal(1), anchor, credit_unused=False)
     assert due(owed(segments([ended], as_of=JULY), {}, "EUR"), billed) == []
+
+
+def test_included_units_modifiers_discounts_and_commitments_apply_in_the_documented_order() -> None:
+    """The table of docs/plans.md, in which order."""
+    price = {"model": "per_unit", "unit_price": "20", "unit_conversion": {"operation": "divide", "factor": "1000", "rounding": "up"}}
+    model = parse({**price, "usage_discount": "1", "discount_percent": "10", "maximum_amount": "150"})
+    base = Rule("base", "base", Kind.RECURRING, Timing.IN_ARREARS, Flat(Decimal(100)))
+    calls = Rule("calls", "calls", Kind.USAGE, Timing.IN_ARREARS, model, "calls", included=Decimal(2000))
+    all_of_it, coupon = (
+        Rule(name, name, Kind.DISCOUNT, Timing.IN_ARREARS, GraduatedPercentage((RateTier(None, Decimal(rate)),)))
+        for name, rate in (("all", 20), ("coupon", 10))
+    )
+    off = Rule("off", "off", Kind.DISCOUNT, Timing.IN_ARREARS, Flat(Decimal(30)), covers=frozenset({"calls"}))
+    minimum = Rule("minimum", "minimum", Kind.COMMITMENT, Timing.IN_ARREARS, Flat(Decimal(300)))
+    rules = (base, calls, minimum, all_of_it, off, coupon)
+    terms = [Term("t", JUNE, None, rules, Decimal(1), anniversary_anchor(Interval.MONTH, 1, JUNE, "UTC"))]
+    entries = owed(segments(terms, as_of=JULY), {("calls", JUNE, JULY): Decimal(12000)}, "EUR")
+    amounts = {key.rule_id: entry.minor for key, entry in entries.items()}
+    assert amounts == {"base": 10_000, "calls": 15_000, "all": -5_000, "off": -3_000, "coupon": -1_700, "minimum": 14_700}
+    assert sum(amounts.values()) == 30_000
