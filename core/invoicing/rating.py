@@ -20,7 +20,7 @@ from core.invoicing.models import InvoiceStatus
 from core.metering.reading import Measured, Question, ask
 from core.metering.windows import Window
 from core.pricing.segments import last_turn
-from core.pricing.terms import Kind, LineKey, Segment, Term
+from core.pricing.terms import ON_SPEND, Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
 from core.pricing.usage import Usage
 
@@ -162,8 +162,8 @@ def _opened(subject: Subject, adjustment_days: int, taken_back: Mapping[LineKey,
 
 
 def _open_at(pieces: Sequence[Piece], opened: Collection[_Open]) -> datetime:
-    """From when on what was billed is read: since the cycles that are open, and those that a commitment still looks back on."""
-    looked_at = (segment.cycle.start for _, cuts in pieces for segment in cuts if segment.rule.kind is Kind.COMMITMENT)
+    """From when on what was billed is read: since the cycles that are open, and those that a price on spend still looks back on."""
+    looked_at = (segment.cycle.start for _, cuts in pieces for segment in cuts if segment.rule.kind in ON_SPEND)
     return min((*(found.since for found in opened), *looked_at))
 
 

@@ -123,6 +123,8 @@ def sold_in(rng: random.Random, document: dict[str, Any], currency: str) -> dict
     """The plan with prices in a second currency too: the same prices for other amounts."""
     prices = [_repriced(rng, price, currency) for price in document["prices"]]
     base = money(rng, currency) if Decimal(document["base_price"]) else "0"
+    if not Decimal(base) and not prices:
+        base = "7"  # what is free in a second currency is not sold in it
     return {**document, "currencies": {currency: {"base_price": base, "prices": prices}}}
 
 

@@ -296,7 +296,8 @@ class World(Comparing, Machines):
             with transaction() as session:
                 excused = session.get_one(Subscription, customer.subscription_id).status in IN_TROUBLE
             if sensible and modelled is not None and not excused and refused.code not in ("already_subscribed", "already_billed"):
-                raise Divergence(f"at {self.now} the product refused what makes sense: {refused.message}") from refused
+                why = f"{refused.message} {[fault.detail for fault in getattr(refused, 'errors', ())]}"
+                raise Divergence(f"at {self.now} the product refused what makes sense: {why}") from refused
             raise Refused from refused
         if not sensible:
             raise Divergence(f"at {self.now} the product did what makes no sense; it is {status} now")

@@ -1,0 +1,64 @@
+"""Stories of discounts whose time is not that of the lines they take from. Every amount is worked out by hand beside it."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.audit import SYSTEM
+from core.subscriptions import items
+from tests.factories import make_metric
+from tests.scenarios.story import Story
+from tests.scenarios.test_plan_level_stories import plan
+
+TENTH: dict[str, Any] = {"code": "loyal", "model": "discount", "percent_off": "10"}
+
+
+def test_a_discount_of_a_yearly_plan_keeps_what_it_took_from_months_that_are_closed(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    usage = {"metric": calls.code, "code": "calls", "model": "per_unit", "unit_price": "0.02", "billing_period": "month"}
+    story.until(story.local(1, 1))
+    story.subscribe(plan(session, story, "yearly", billing_period="year", base_price="1200", prices=[usage, TENTH]))
+    assert story.until(story.local(1, 2)) == [("2026-01-01", "open", {"base": 120000, "loyal": -12000})]
+    for month in range(1, 7):
+        story.use(calls, story.local(month, 10), 1000)  # 20.00 a month, and 2.00 off; in May January is closed for good
+        told = story.until(story.local(month + 1, 2))
+        assert [amounts for _, _, amounts in told] == [{"calls": 2000, "loyal back": -200}]
+    story.ends_well()
+
+
+def test_a_coupon_comes_after_the_discount_of_the_plan_that_was_changed_to(session: Session) -> None:
+    story = Story(session)
+    small, big = plan(session, story, "small", base_price="100"), plan(session, story, "big", base_price="200", prices=[TENTH])
+    off = [{"code": "off", "model": "discount", "percent_off": "20"}]
+    plan(session, story, "friends", kind="coupon", prices=off)
+    story.until(story.local(6, 1))
+    story.subscribe(small)
+    items.attach(session, story._current(), plan="friends", at=story.now, actor=SYSTEM)
+    assert story.until(story.local(6, 2)) == [("2026-06-01", "open", {"base": 10000, "off": -2000})]
+
+    story.until(story.local(6, 16))
+    story.change_plan(big)
+    # Half of each is owed: 50.00 and 100.00. The new plan takes a tenth of its 100.00; the coupon a fifth of the 140.00 left, 28.00.
+    assert story.until(story.local(6, 17)) == [
+        ("2026-06-16", "open", {"base back": -5000, "base": 10000, "loyal": -1000, "off back": -800})
+    ]
+    assert story.until(story.local(7, 2)) == [("2026-07-01", "open", {"base": 20000, "loyal": -2000, "off": -3600})]
+    story.ends_well()
+
+
+def test_a_plan_taken_again_within_its_old_month_gives_its_discount_once(session: Session) -> None:
+    story = Story(session)
+    monthly, weekly = (
+        plan(session, story, "monthly", base_price="100", prices=[TENTH]),
+        plan(session, story, "weekly", billing_period="week", base_price="70"),
+    )
+    story.until(story.local(6, 1))
+    story.subscribe(monthly)
+    assert story.until(story.local(6, 11)) == [("2026-06-01", "open", {"base": 10000, "loyal": -1000})]
+    story.change_plan(weekly)  # a third of June was used: 33.33, and 3.33 off
+    told = story.until(story.local(6, 21))
+    assert [amounts for _, _, amounts in told] == [{"base back": -6667, "base": 7000, "loyal late": 667}, {"base": 7000}]
+    story.change_plan(monthly)  # three of seven days of the second week; a month that begins today, of which a tenth comes off, once
+    told = story.until(story.local(7, 20))
+    assert [amounts for _, _, amounts in told] == [{"base back": -4000, "base": 10000, "loyal": -1000}]
+    story.ends_well()
