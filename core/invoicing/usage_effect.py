@@ -7,7 +7,7 @@ recomputed, so usage in it is not corrected either: the act is refused.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,10 +120,10 @@ def measured(
 ) -> tuple[T, Effect]:
     """Carry out `act` and say what it changes; `touched` names instants of usage, each of which must still be billable."""
     with suppress(_OnlyTried), session.begin_nested():
-        subjects = _subjects(session, organization_id, at)
-        before = _rated(session, subjects)
+        subjects = subjects_of(session, [organization_id], at)
+        before = rated(session, subjects)
         done = act()
-        after = _rated(session, subjects)
+        after = rated(session, subjects)
         late = next((moment for moment in touched(done) if not all(_is_open(entry, moment) for entry in after)), None)
         if late is not None:
             raise Conflict(
@@ -133,17 +133,19 @@ def measured(
             )
         if dry_run:
             raise _OnlyTried  # out of the savepoint: all of it is taken back
-    return done, Effect(tuple(_changes(before, after, at)))
+    return done, Effect(tuple(changes(before, after, at)))
 
 
-def _subjects(session: Session, organization_id: uuid.UUID, at: datetime) -> list[Subject]:
-    """Every subscription of the organization, with what its next invoice looks at."""
-    rows = session.execute(select(Subscription.id, Subscription.currency).where(Subscription.organization_id == organization_id)).all()
+def subjects_of(session: Session, organization_ids: Collection[uuid.UUID], at: datetime) -> list[Subject]:
+    """Every subscription of the organizations, with what its next invoice looks at."""
+    s = Subscription
+    rows = session.execute(select(s.id, s.organization_id, s.currency).where(s.organization_id.in_(organization_ids)).order_by(s.id)).all()
     terms = timeline.load(session, [row.id for row in rows])
-    return [Subject(row.id, organization_id, row.currency, terms[row.id], next_due(terms[row.id], after=at) or at) for row in rows]
+    return [Subject(row.id, row.organization_id, row.currency, terms[row.id], next_due(terms[row.id], after=at) or at) for row in rows]
 
 
-def _rated(session: Session, subjects: Sequence[Subject]) -> list[Rated]:
+def rated(session: Session, subjects: Sequence[Subject]) -> list[Rated]:
+    """What the subjects owe now."""
     return rating.rate(session, subjects, adjustment_days=config.current().adjustment_days)
 
 
@@ -159,7 +161,8 @@ def _is_usage(rule: Rule) -> bool:
     return rule.kind is Kind.USAGE
 
 
-def _changes(before: Sequence[Rated], after: Sequence[Rated], at: datetime) -> Iterable[Change]:
+def changes(before: Sequence[Rated], after: Sequence[Rated], at: datetime) -> Iterable[Change]:
+    """The lines that owe something else after than before, of the same subjects."""
     for was, now in zip(before, after, strict=True):
         for key in sorted(was.owed.keys() | now.owed.keys(), key=lambda key: (key.cycle_start, key.rule_id)):
             old, new = was.owed.get(key), now.owed.get(key)

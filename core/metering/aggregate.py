@@ -22,12 +22,14 @@ from psycopg.rows import namedtuple_row
 
 from core.metering import backfill, counting, daily, limits, partitions, rollups
 from core.metering.corrections import gate
+from core.metering.counted import METERS, TAKEN_UP
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, event_type
 from core.metering.instants import instant, micros
 from core.metering.lines import connect
-from core.metering.meters import METER_COLUMNS, Meter, meter
+from core.metering.meters import Meter, meter
+from core.metering.revisions import sweeping
 
 log = structlog.get_logger("valueverse.aggregator")
 
@@ -50,8 +52,6 @@ CLAIM = """WITH claimed AS (
   JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
 FENCE = f"""WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({gate.LOCK}))
   SELECT s.dedup_seed FROM gate, usage_state s WHERE s.epoch = %s FOR SHARE OF s"""  # noqa: S608 - a constant
-METERS = f"""SELECT {METER_COLUMNS}, m.counted_at, n.number AS event_number
-  FROM metrics m JOIN usage_event_names n ON n.name = m.event_name"""  # noqa: S608 - constants only
 POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)
 """What a batch can do to its flush; anything else is the database's or our own trouble."""
 
@@ -259,7 +259,7 @@ class Aggregator:
                 self._fence(line)
                 done = backfill.step(line, new, event_number, self._step)
                 counted_at = self._now() if done.through is None else None
-                line.execute("UPDATE metrics SET counted_at = %s, counted_through = %s WHERE id = %s", (counted_at, done.through, new.id))
+                line.execute(TAKEN_UP, {"at": counted_at, "through": done.through, "id": new.id})
             self._step = backfill.next_length(self._step, time.monotonic() - began)
             if counted_at is not None:
                 log.info("metric is counted from now on", metric=new.code)
@@ -272,6 +272,7 @@ class Aggregator:
         today, dedup_days = self._now().date(), self._window_days + DEDUP_MARGIN_DAYS
         made = partitions.keep_house(line, today, dedup_days=dedup_days)
         self._add_up_days(line, today)
+        sweeping.sweep(line)
         self._store.forget(today - timedelta(days=dedup_days))
         if made:
             log.info("partitions were made", names=made)

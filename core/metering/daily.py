@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from core.metering.counted import COUNTED_METRICS
 from core.metering.merging import LATER, QUANTITY, WIDER
 from core.metering.models import Aggregation
 
@@ -28,13 +29,13 @@ NEWEST = f"""SELECT DISTINCT ON ({HOUR_KEY}) {HOUR_KEY}, sum(events) OVER same, 
 INSERT = f"INSERT INTO usage_daily AS r ({COLUMNS}) {{rows}}"
 MERGE = f"""{INSERT} ON CONFLICT ({KEY}) DO UPDATE SET events = r.events + excluded.events, quantity = {{quantity}},
   moment = r.moment + excluded.moment, {LATER}, {WIDER}"""
-HOURS_OF_DAY = """SELECT h.* FROM metrics m CROSS JOIN organizations o CROSS JOIN LATERAL (SELECT * FROM usage_rollups
+HOURS_OF_DAY = f"""SELECT h.* FROM {COUNTED_METRICS} CROSS JOIN organizations o CROSS JOIN LATERAL (SELECT * FROM usage_rollups
     WHERE organization_number = o.number AND metric_number = m.number AND hour >= %(day)s AND hour < %(next)s OFFSET 0) AS h
-  WHERE m.aggregation = ANY(%(aggregations)s)"""
+  WHERE m.aggregation = ANY(%(aggregations)s)"""  # noqa: S608 - a constant
 """One index range a metric and organization: the table is not ordered by time."""
-HOURS_OF_DAYS = """SELECT h.* FROM metrics m JOIN usage_rollups h ON h.metric_number = m.number
+HOURS_OF_DAYS = f"""SELECT h.* FROM {COUNTED_METRICS} JOIN usage_rollups h ON h.metric_number = m.number
   WHERE m.number = ANY(%(metrics)s) AND m.aggregation = ANY(%(aggregations)s) AND h.organization_number = %(organization)s
-    AND h.hour >= %(first)s AND h.hour < %(end)s AND date_trunc('day', h.hour, 'UTC') = ANY(%(days)s)"""
+    AND h.hour >= %(first)s AND h.hour < %(end)s AND date_trunc('day', h.hour, 'UTC') = ANY(%(days)s)"""  # noqa: S608
 LATE_SUMS = """SELECT organization_number, metric_number, hour, '' AS group_key, events, quantity, first_at, last_at,
   CAST(NULL AS numeric) AS moment FROM flush_sums WHERE hour < %(through)s"""
 LATE_TALLIES = "SELECT * FROM flush_tallies WHERE aggregation = %(aggregation)s AND hour < %(through)s"

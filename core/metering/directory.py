@@ -24,8 +24,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from core.db import NETWORK, NETWORK_OPTIONS
 from core.errors import Unavailable
 from core.metering.blocks import BLOCKS, Blocks, blocks
+from core.metering.counted import METER_COLUMNS
 from core.metering.lines import STATEMENT_SECONDS_MAX, Prompt
-from core.metering.meters import METER_COLUMNS, Meter, meter
+from core.metering.meters import Meter, meter
 from core.metering.unclaimed import Name, Unclaimed
 
 MAX_AGE_SECONDS = 1.0

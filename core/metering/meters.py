@@ -22,9 +22,6 @@ from core.money import EXACT, parse_decimal
 Scalar = str | int | bool | Decimal | None
 _decode_properties = msgspec.json.Decoder(float_hook=Decimal).decode
 NO_GROUP = ""
-METER_COLUMNS = """m.id, m.number, m.code, m.event_name, m.aggregation, m.property, m.filters, m.group_by, m.expression,
-  m.operation_property, m.recurring, m.counted_through, m.late_after_hours, m.earlier"""
-"""The columns of `metrics AS m` that `meter` reads."""
 ADDED = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG})
 """Aggregations whose state of an hour is the number of events and the sum of their quantities."""
 REMOVE = "remove"
@@ -71,12 +68,7 @@ class Meter:
 
     def at(self, timestamp: int) -> Meter:
         """What it is for an event of that instant, in microseconds since 1970."""
-        found = self
-        for until, before in self.earlier:
-            if timestamp >= until:
-                break
-            found = before
-        return found
+        return next((before for until, before in reversed(self.earlier) if timestamp < until), self)
 
     @property
     def timed(self) -> bool:
@@ -102,8 +94,8 @@ class Meter:
     @property
     def reads(self) -> frozenset[str]:
         """Every property it looks at, or looked at before."""
-        own = frozenset({*self.needs, *(condition.name for condition in self.conditions), *self.group_by})
-        return own.union(*(before.reads for _, before in self.earlier))
+        own = {*self.needs, *(condition.name for condition in self.conditions), *self.group_by}
+        return frozenset(own).union(*(before.reads for _, before in self.earlier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +246,6 @@ def group_of(meter: Meter, given: Mapping[str, Scalar]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def value_hash(value: object) -> bytes:
-    """What the set of a unique count holds of a value; collisions cannot be made on purpose."""
-    return hashlib.blake2b(canonical(value).encode(), digest_size=16).digest()
-
-
 def read(meter: Meter, event: Event) -> Usage | None:
     """What the metric reads from one event; None when the event does not feed it, or not yet. Raises UnreadableProperty."""
     if meter.counted_through is not None and event.timestamp >= meter.counted_through:
@@ -273,7 +260,8 @@ def read(meter: Meter, event: Event) -> Usage | None:
         case Aggregation.UNIQUE_COUNT:
             given = event.properties
             removed = meter.operation is not None and canonical(given.get(meter.operation)).lower() == REMOVE
-            usage.values[value_hash(given[meter.source or ""])] = Seen(event.timestamp, event.timestamp, event.place, removed)
+            hashed = hashlib.blake2b(canonical(given[meter.source or ""]).encode(), digest_size=16).digest()  # nobody can make them collide
+            usage.values[hashed] = Seen(event.timestamp, event.timestamp, event.place, removed)
         case Aggregation.WEIGHTED_SUM:
             usage.moment = EXACT.multiply(quantity, micros(event.timestamp))
         case Aggregation.PERCENTILE:

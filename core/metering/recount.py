@@ -123,7 +123,8 @@ def _meters(session: Session) -> dict[int, list[Meter]]:
 
 def _of_hour(session: Session, meters: dict[int, list[Meter]], hour: datetime, organizations: Collection[int] | None) -> list[Difference]:
     recounted = {bucket: _figures(aggregation, usage) for aggregation, bucket, usage in _recounted(session, meters, hour, organizations)}
-    stored = dict(_stored(session, hour, organizations))
+    counted = {one.number for group in meters.values() for one in group}
+    stored = {bucket: figures for bucket, figures in _stored(session, hour, organizations) if bucket.metric in counted}
     wrong = [bucket for bucket in stored.keys() | recounted.keys() if stored.get(bucket) != recounted.get(bucket)]
     wrong.sort(key=lambda bucket: (bucket.organization, bucket.metric, bucket.group))
     return [

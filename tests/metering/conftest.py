@@ -120,7 +120,8 @@ class Metering:
     def is_counted(self) -> bool:
         """Nothing waits in the log and no metric waits to be taken up."""
         return bool(
-            self.value("SELECT NOT EXISTS (SELECT FROM usage_pending) AND NOT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)")
+            self.value("""SELECT NOT EXISTS (SELECT FROM usage_pending) AND NOT EXISTS (SELECT FROM metrics WHERE counted_at IS NULL)
+              AND NOT EXISTS (SELECT FROM metric_revisions WHERE counted_at IS NULL AND status = 'open')""")
         )
 
     def until(self, condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:

@@ -16,12 +16,13 @@ from core.errors import Conflict
 from core.metering import daily, rollups
 from core.metering.backfill import Tallies
 from core.metering.corrections import gate
+from core.metering.counted import COUNTED_METRICS, METER_COLUMNS
 from core.metering.counting import tally
 from core.metering.instants import micros
-from core.metering.meters import HOUR_MICROS, METER_COLUMNS, Event, Meter, meter, properties
+from core.metering.meters import HOUR_MICROS, Event, Meter, meter, properties
 
 CHUNK_EVENTS = 50_000
-METERS = f"""SELECT {METER_COLUMNS} FROM metrics m JOIN usage_event_names n ON n.name = m.event_name
+METERS = f"""SELECT {METER_COLUMNS} FROM {COUNTED_METRICS} JOIN usage_event_names n ON n.name = m.event_name
   WHERE n.number = %s AND (m.counted_at IS NOT NULL OR m.counted_through IS NOT NULL)"""  # noqa: S608 - constants only
 EVENTS = """SELECT e."timestamp", e.batch_id, e.position, e.quantity, e.properties
   FROM unnest(%s::timestamptz[]) AS h(hour) JOIN usage_events e ON e.organization_number = %s AND e.event_number = %s
