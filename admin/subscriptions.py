@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import g, request, url_for
 from werkzeug.wrappers import Response
 
-from admin import blueprint
+from admin import blueprint, subscription_view
 from admin.reason import why
 from core import clock
 from core.catalog import queries as catalog
@@ -130,6 +130,7 @@ def _show(subscription_id: UUID, error: BillingError | None = None) -> Response:
             term=running_term(row, at),
             change=plan_change.scheduled_change(row, at=at),
             possible=possible(row, at),
+            **subscription_view.shown(session, row, owner, at),
             offered_items=[
                 (version.plan.code, f"{version.plan.name} ({version.plan.kind.replace('_', '-')})")
                 for version in catalog.attachable(session, row.currency)

@@ -22,7 +22,7 @@ from core.errors import Conflict, FieldError, Invalid
 from core.identity.permissions import Scope
 from core.invoicing import quote as quotes
 from core.invoicing.wishes import Settled
-from core.subscriptions import plan_change
+from core.subscriptions import agreement, plan_change, timeline
 from core.subscriptions.models import PlanChangeQuote, Subscription
 
 
@@ -107,6 +107,9 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
     if body.quote_id is None:
         when = body.when if body.when in ("now", "period_end") else instant(body.when, organization, "/when")
         to = _version(call, subscription, body, at)
+        if not call.platform:
+            wanted = {**body.quantities, **({} if body.quantity is None else {"": body.quantity})}
+            agreement.check_customer(subscription, timeline.spans(subscription), at, to=to, quantities=wanted)
         quote = quotes.create(
             call.session,
             organization.id,
@@ -141,6 +144,9 @@ def undo_plan_change(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut:
     """Take a scheduled plan change back."""
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
+    if not call.platform:
+        running = plan_change.version_at(subscription, at)
+        agreement.check_customer(subscription, timeline.spans(subscription), at, to=running, quantities={})
     return subscription_out(plan_change.undo_scheduled(call.session, subscription, at=at, actor=call.actor), at)
 
 

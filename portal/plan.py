@@ -9,12 +9,12 @@ from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.invoicing import figure
-from core.subscriptions import attachable, items, lifecycle, plan_change, queries
+from core.subscriptions import agreement, attachable, items, lifecycle, plan_change, queries, timeline
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from core.subscriptions.status import Act, customers_may_pause, possible, resumes_at
 from portal import account, blueprint
 from portal.plan_view import limits, price_lists, running_quantities, running_term, running_version
-from web import licensed
+from web import licensed, standing
 from web.auth import requires
 from web.forms import once
 from web.htmx import page, redirect_to
@@ -33,7 +33,10 @@ def undo_plan_change() -> Response:
     """Take a planned change back; the plan stays as it is."""
 
     def undo() -> str:
-        plan_change.undo_scheduled(db.session(), my_subscription(), at=clock.now(g.organization), actor=g.actor)
+        subscription, at = my_subscription(), clock.now(g.organization)
+        spans, running = timeline.spans(subscription), plan_change.version_at(subscription, at)
+        agreement.check_customer(subscription, spans, at, to=running, quantities={})
+        plan_change.undo_scheduled(db.session(), subscription, at=at, actor=g.actor)
         return url_for("portal.plan", done="undone")
 
     try:
@@ -50,9 +53,10 @@ def cancellation() -> Response:
     if subscription.status == SubscriptionStatus.CANCELED or subscription.ends_at is not None:
         return redirect_to(url_for("portal.plan"))
     at = clock.now(g.organization)
-    end = plan_change.effective_at(subscription, "period_end", at=at)
+    bound = agreement.bound_until(subscription, timeline.spans(subscription), at) if subscription.terms else None
+    end = bound or plan_change.effective_at(subscription, "period_end", at=at)
     now = figure.of_act(db.session(), subscription, Act.CANCEL, at=at)
-    return page("portal/plan/cancel.html", current="plan", subscription=subscription, end=end, now_figure=now)
+    return page("portal/plan/cancel.html", current="plan", subscription=subscription, end=end, bound=bound, now_figure=now)
 
 
 @blueprint.post("/plan/cancellation")
@@ -112,6 +116,8 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         change=change,
         possible=possible(subscription, at),
         resumes=resumes_at(subscription, at),
+        bound=agreement.bound_until(subscription, timeline.spans(subscription), at) if subscription.terms else None,
+        standing=standing.sentence(subscription, at=at, zone=g.organization.timezone),
         may_pause=customers_may_pause(subscription, at),
         held=running_quantities(subscription, at),
         attached=items.held(subscription, at),

@@ -21,6 +21,7 @@ from core.invoicing.quote import QuoteChanged
 from core.invoicing.wishes import Settled
 from core.payments import collect
 from core.payments import queries as payments
+from core.subscriptions import agreement, timeline
 from core.subscriptions.models import PlanChangeQuote, QuoteSubject, Subscription
 from core.subscriptions.quantities import OWN
 from portal import blueprint
@@ -75,6 +76,8 @@ def make_quote() -> Response:
     version, now = _wanted(request.form.get("plan", "")), clock.now(g.organization)
     try:
         wanted = licensed.typed(request.form, version)
+        subscription = my_subscription()
+        agreement.check_customer(subscription, timeline.spans(subscription), now, to=version, quantities=wanted)
         with transaction() as session:
             made = quotes.create(
                 session,

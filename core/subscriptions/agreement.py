@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from core.catalog.models import PlanVersion
-from core.errors import FieldError, Invalid
-from core.periods import Anchor, Interval, anniversary_anchor
+from core.errors import Conflict, FieldError, Invalid
+from core.periods import Anchor, Interval, anniversary_anchor, local_date
 from core.subscriptions.models import Subscription
-from core.subscriptions.spans import Hanging, Span, changed
+from core.subscriptions.spans import Hanging, Span, changed, scheduled
 
 PHASES_MAX = 24
 YEARS_MAX = 10
@@ -66,6 +66,24 @@ def bind(subscription: Subscription, contract: Contract, *, start: datetime, tim
     subscription.contract_ends_at = anniversary_anchor(contract.interval, contract.count, start, timezone).boundary(1)
     subscription.contract_interval, subscription.contract_count = contract.interval, contract.count
     subscription.contract_renews, subscription.notice_days = contract.renews, contract.notice_days
+
+
+def check_customer(
+    subscription: Subscription, spans: Sequence[Span], at: datetime, *, to: PlanVersion, quantities: Mapping[str, Decimal]
+) -> None:
+    """Conflict where a customer under contract asks for another plan, for fewer of something, or to leave what is planned.
+
+    `quantities` by name, "" being the subscription's own. Operators may change what was agreed.
+    """
+    bound = bound_until(subscription, spans, at)
+    running = next((span for span in spans if span.contains(at)), None)
+    if bound is None or running is None:
+        return
+    held = {**running.quantities, "": running.quantity}
+    fewer = any(wanted < held.get(name, Decimal(0)) for name, wanted in quantities.items())
+    if to.id != running.version.id or fewer or scheduled(spans, at) is not None:
+        day = local_date(bound, running.anchor.timezone)
+        raise Conflict(f"The contract binds until {day}: write to us, and we change it together.", code="under_contract")
 
 
 def bound_until(subscription: Subscription, spans: Sequence[Span], at: datetime) -> datetime | None:
