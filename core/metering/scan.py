@@ -248,8 +248,9 @@ def _which(words: Words, start: int, end: int, table: Slots, seen: Int64) -> int
     for at in range(start, end, EIGHT):
         mixed = (mixed ^ part(words, at, end - at)) * MIXER
         mixed ^= mixed >> np.uint64(32)
+    home = (mixed * MIXER) >> np.uint64(32)
     for probe in range(PROBES_MAX):
-        slot = np.int64((mixed + np.uint64(probe)) & np.uint64(len(table) - 1))
+        slot = np.int64((home + np.uint64(probe)) & np.uint64(len(table) - 1))
         place = int(table[slot])
         if place == STOP:
             place = int(seen[-1, 1]) + 1

@@ -228,6 +228,15 @@ def test_the_usual_request_takes_the_column_roads(road: Any, form: Form) -> None
     assert columns.texts.all_properties()[3] == b'{"n":3,"url":"a:b"}'
 
 
+def test_a_thousand_names_take_the_compiled_road() -> None:
+    directory: Any = FixedDirectory()
+    directory.accounts = lambda references: {name: replace(OWN, number=int(name[6:])) for name in references}
+    events = [{"metric_name": "calls", "idempotency_key": "k", "organization_id": f"bench-{i}"} for i in range(1_000)]
+    found = compiled.judge(directory, None, dump(events), Form.JSON, window=WINDOW, at=NOW)
+    assert found is not None
+    assert found[0].organizations.tolist() == list(range(1_000))
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_one_byte_changed_is_judged_alike_on_every_road(data: st.DataObject) -> None:
