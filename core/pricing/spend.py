@@ -5,6 +5,7 @@ down when they are credited, a true-up shrinks when late usage fills it, and a c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from core.pricing.rules import Flat
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment
 
 _ZERO = Decimal(0)
+_TICK = timedelta(microseconds=1)
 
 
 class SpendPart(NamedTuple):
@@ -82,13 +84,20 @@ def spent(
 
 
 def _looks_at(group: Sequence[Segment], key: LineKey, line: Sequence[Segment]) -> bool:
-    """Whether a line counts: it is covered, begins in the same cycle, and is for time in which the group holds.
+    """Whether a line counts: it is covered, falls due for time in this cycle, and is for time in which the group holds.
 
-    Where a plan is left and taken again with cycles that begin anew, one cycle of it lies inside another: each has its own lines.
+    A line of longer cycles so counts once, where it is billed. Where a plan is left and taken again with cycles that begin anew, one
+    cycle of it lies inside another: each has its own lines.
     """
-    if key.rule_id not in _covers(group) or not group[0].cycle.contains(key.cycle_start):
+    if key.rule_id not in _covers(group) or not group[0].cycle.contains(_billed_for(line)):
         return False
     return any(a.start <= b.start < a.end or b.start <= a.start < b.end for a in map(_window, group) for b in map(_window, line))
+
+
+def _billed_for(line: Sequence[Segment]) -> datetime:
+    """The first instant of a line in advance, the last one of a line in arrears."""
+    first, last = line[0].window, line[-1].window
+    return first.start if line[0].due_at == first.start else max(last.start, last.end - _TICK)
 
 
 def _covers(group: Sequence[Segment]) -> frozenset[str]:

@@ -76,9 +76,13 @@ def document(rng: random.Random, code: str, currency: str) -> dict[str, Any]:
     }
 
 
-def with_conditions(rng: random.Random, document: dict[str, Any]) -> dict[str, Any]:
-    """The plan with what plans say beside their prices: seats, included units, cycles of a price's own, discounts, a commitment."""
-    currency, own = document["currency"], OWN_CYCLES.get((document["billing_period"], document["interval_count"]), (None,))
+def with_conditions(rng: random.Random, document: dict[str, Any], *, longer: bool = True) -> dict[str, Any]:
+    """The plan with what plans say beside their prices: seats, included units, cycles of a price's own, discounts, a commitment.
+
+    `longer`: also prices with longer cycles than the plan's. A discount of theirs is closed, in the product, long before they are.
+    """
+    currency, period = document["currency"], document["billing_period"]
+    own = OWN_CYCLES.get((period, document["interval_count"]), (None,)) if longer or period == "year" else (None,)
     prices = [{**price, "included": str(rng.choice((0, 0, 50, 300)))} for price in document["prices"]]
     if rng.random() < 0.5:
         mode = rng.choice(("in_advance", "in_arrears"))
@@ -105,10 +109,10 @@ def off(rng: random.Random, currency: str) -> dict[str, object]:
     return rng.choice(({"percent_off": str(rng.randint(1, 100))}, {"amount_off": money(rng, currency, 60)}, {"tiers": tiered}))
 
 
-def add_on(rng: random.Random, code: str, currency: str) -> dict[str, Any]:
+def add_on(rng: random.Random, code: str, currency: str, *, longer: bool = True) -> dict[str, Any]:
     """An add-on as the API takes it."""
     made = document(rng, code, currency)
-    made |= {"billing_period": rng.choice(("month", "month", "week", "year")), "interval_count": 1, "prices": []}
+    made |= {"billing_period": rng.choice(("month", "month", "week", "year" if longer else "month")), "interval_count": 1, "prices": []}
     return {**made, "kind": "add_on"}
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from core.pricing.rules import Flat
 from tests.pricing import oracle
 from tests.simulator.model import DIGITS, Beside, Life, Plan, Price, Stretch
-from tests.simulator.wall import cycles, part_of
+from tests.simulator.wall import TICK, cycles, part_of
 
 Key = tuple[str, str, datetime]
 """Plan, price, beginning of the cycle."""
@@ -55,14 +55,17 @@ def owed(life: Life, as_of: datetime, usage: Usage) -> dict[Key, Owes]:
             owes[key] = _of_price(life, key, groups, usage)
     for key in sorted((key for key in due if due[key][0][0].price.kind != "price"), key=lambda key: _rank(life, due[key][0][0])):
         mine = [piece for group in due[key] for piece in group]
-        seen = {other: entry for other, entry in owes.items() if any(_meet(a, b) for a in mine for group in due[other] for b in group)}
+        cycle = key[2], mine[0].over
+        seen = {other: entry for other, entry in owes.items() if _counts(cycle, mine, [piece for group in due[other] for piece in group])}
         owes[key] = _of_spend(life, key, mine, seen)
     return owes
 
 
-def _meet(one: Piece, other: Piece) -> bool:
-    """Whether they share some time."""
-    return one.start < other.end and other.start < one.end
+def _counts(cycle: tuple[datetime, datetime], mine: list[Piece], line: list[Piece]) -> bool:
+    """Whether a line is billed for time in the cycle, and shares some of the time in which the price on spend holds."""
+    in_advance = line[0].price.metric is None and line[0].price.in_advance
+    moment = line[0].start if in_advance else line[-1].end - TICK
+    return cycle[0] <= moment < cycle[1] and any(a.start < b.end and b.start < a.end for a in mine for b in line)
 
 
 def billed_next(billed: Mapping[Key, int], owes: Mapping[Key, Owes]) -> dict[Key, int]:
@@ -163,7 +166,7 @@ def _of_price(life: Life, key: Key, groups: list[list[Piece]], usage: Usage) -> 
 def _of_spend(life: Life, key: Key, pieces: list[Piece], owes: Mapping[Key, Owes]) -> Owes:
     first, digits = pieces[0], DIGITS[life.currency]
     looks_at = frozenset().union(*(piece.looks_at for piece in pieces))
-    spend = max(sum(o.minor for (plan, name, begin), o in owes.items() if (plan, name) in looks_at and key[2] <= begin < first.over), 0)
+    spend = max(sum(o.minor for (plan, name, _), o in owes.items() if (plan, name) in looks_at), 0)
     full = oracle.price(first.price.model, Decimal(spend).scaleb(-digits))
     share = Fraction(1) if first.days == "none" else sum((_part(life, key, piece) for piece in pieces), Fraction(0))
     gives_back = first.credits

@@ -20,7 +20,8 @@ from core.catalog.models import PlanVersion
 from core.db import db, transaction
 from core.errors import BillingError
 from core.identity.models import Organization, TestClock
-from core.invoicing import draft, finalize
+from core.invoicing import draft, finalize, quote
+from core.invoicing.quote import QuoteChanged
 from core.metering.corrections import events
 from core.periods import Interval
 from core.subscriptions import items, lifecycle, plan_change
@@ -265,15 +266,29 @@ class World(Comparing, Machines):
         held, effective = self._held(plan, running), when if isinstance(when, datetime) else self.now
         if when == "period_end":
             effective = life.cycle_end(running, self.now)
+        if quoted := self.rng.random() < 0.4:
+            self.count()
 
         def change(session: Session, row: Subscription) -> None:
-            holds_from = plan_change.effective_at(row, when, at=self.now, backdate=True)
             to = session.get_one(PlanVersion, self.versions[plan.name])
-            plan_change.apply(
-                session, row, to=to, at=self.now, actor=SYSTEM, quantity=held.units, quantities=_named(plan, held), effective_at=holds_from
-            )
+            given: dict[str, Any] = {"to": to, "at": self.now, "actor": SYSTEM, "quantity": held.units, "quantities": _named(plan, held)}
+            if quoted:
+                self._quoted(session, row, when=when, **given)
+            else:
+                holds_from = plan_change.effective_at(row, when, at=self.now, backdate=True)
+                plan_change.apply(session, row, effective_at=holds_from, **given)
 
         self._act(change, lambda life: life.change(self.now, plan, held, effective))
+
+    def _quoted(self, session: Session, row: Subscription, **given: Any) -> None:
+        """What the customer was shown is what is charged, to the minor unit."""
+        shown = quote.create(session, self.customer.id, row.id, backdate=True, **given)
+        try:
+            invoice = quote.confirm(session, self.customer.id, shown.id, at=self.now, actor=SYSTEM)
+        except QuoteChanged as changed:
+            raise Divergence(f"at {self.now} a quote of {shown.total_minor} became {changed.total_minor}: {changed.errors}") from changed
+        if invoice is not None and invoice.total_minor != shown.total_minor:
+            raise Divergence(f"at {self.now} {shown.total_minor} were quoted and {invoice.total_minor} invoiced")
 
     def _cancel(self, when: str, *, break_bond: bool = False) -> None:
         def cancel(session: Session, row: Subscription) -> None:
@@ -313,8 +328,8 @@ class World(Comparing, Machines):
     def _sell(self, session: Session, seed: int) -> None:
         """Publish the seed's plans, an add-on and two coupons, each in both currencies."""
         own, other = self.currencies
-        made = [chance.with_conditions(self.rng, chance.document(self.rng, f"seed-{seed}-plan-{n}", own)) for n in range(3)]
-        made.append(chance.add_on(self.rng, f"seed-{seed}-add-on", own))
+        made = [chance.with_conditions(self.rng, chance.document(self.rng, f"seed-{seed}-plan-{n}", own), longer=False) for n in range(3)]
+        made.append(chance.add_on(self.rng, f"seed-{seed}-add-on", own, longer=False))
         made += [chance.coupon(self.rng, f"seed-{seed}-coupon-{n}", own) for n in range(2)]
         for plain in made:
             document = chance.sold_in(self.rng, plain, other)
