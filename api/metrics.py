@@ -138,23 +138,24 @@ def create_metric(call: Call, body: MetricIn) -> MetricOut:
         actor=call.actor,
         at=call.now(),
     )
-    return _out(metric)
+    return metric_out(metric)
 
 
 @endpoint("GET", "/billing/metrics", scope=Scope.BILLING_READ, tag=TAG)
 def list_metrics(call: Call, query: Listing) -> Page[MetricOut]:
     """List metrics by code."""
     rows = metrics.page(call.session, after=query.cursor or "", limit=query.limit + 1)
-    return page_of(rows, query.limit, _out, lambda row: row.code)
+    return page_of(rows, query.limit, metric_out, lambda row: row.code)
 
 
 @endpoint("GET", "/billing/metrics/<metric>", scope=Scope.BILLING_READ, tag=TAG)
 def get_metric(call: Call, metric: str) -> MetricOut:
     """Read a metric by its code or id."""
-    return _out(metrics.find(call.session, metric))
+    return metric_out(metrics.find(call.session, metric))
 
 
-def _out(row: Metric) -> MetricOut:
+def metric_out(row: Metric) -> MetricOut:
+    """A metric as the API tells it."""
     return MetricOut(
         id=row.id,
         code=row.code,
@@ -174,11 +175,12 @@ def _out(row: Metric) -> MetricOut:
         late=Late(policy=row.late_policy, after_hours=row.late_after_hours),  # type: ignore[arg-type]
         version=row.version,
         created_at=row.created_at,
-        past=_past(row),
+        past=counting(row.counted_at, row.counted_through),
     )
 
 
-def _past(row: Metric) -> Counting:
-    if row.counted_at is not None:
+def counting(counted_at: datetime | None, counted_through: datetime | None) -> Counting:
+    """How far the past is counted."""
+    if counted_at is not None:
         return Counting(status="counted", counted_through=None)
-    return Counting(status="counting" if row.counted_through else "waiting", counted_through=row.counted_through)
+    return Counting(status="counting" if counted_through else "waiting", counted_through=counted_through)

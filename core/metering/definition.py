@@ -77,6 +77,14 @@ def faults(given: Definition) -> list[FieldError]:
     return [*_names(given), *_value(given), *_dimensions(given), *_shape(given), *late_faults(given.late_policy, given.late_after_hours)]
 
 
+def label_faults(name: str, unit: str) -> Iterator[FieldError]:
+    """What is wrong with what people read."""
+    if not 1 <= len(name.strip()) <= 255:
+        yield FieldError("/name", "Give a name of 1 to 255 characters.")
+    if len(unit) > 50:
+        yield FieldError("/unit", "At most 50 characters.")
+
+
 def late_faults(policy: str, after_hours: int | None) -> Iterator[FieldError]:
     """What is wrong with what a metric says about late usage."""
     if policy not in set(LatePolicy):
@@ -91,10 +99,7 @@ def _names(given: Definition) -> Iterator[FieldError]:
     for field, text in (("/code", given.code), ("/event_name", given.event_name or given.code)):
         if not CODE.fullmatch(text):
             yield FieldError(field, "Use letters, digits and _ . : - (at most 100).")
-    if not 1 <= len(given.name.strip()) <= 255:
-        yield FieldError("/name", "Give a name of 1 to 255 characters.")
-    if len(given.unit) > 50:
-        yield FieldError("/unit", "At most 50 characters.")
+    yield from label_faults(given.name, given.unit)
     if given.aggregation not in set(Aggregation):
         yield FieldError("/aggregation", f"Choose one of {', '.join(Aggregation)}.")
 

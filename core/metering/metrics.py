@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.audit import Actor
 from core.errors import Conflict, FieldError, Invalid, NotFound
-from core.metering.definition import Definition, faults
+from core.metering.definition import Definition, faults, label_faults, late_faults
 from core.metering.models import Metric, usage_event_names
 
 
@@ -36,6 +36,32 @@ def create(session: Session, *, actor: Actor, at: datetime, **given: Any) -> Met
     session.flush()
     how, event = metric.aggregation, metric.event_name
     audit.record(session, actor, "metric.created", metric, at=at, code=code, aggregation=how, event_name=event)
+    return metric
+
+
+def change(
+    session: Session,
+    metric: Metric,
+    *,
+    name: str,
+    unit: str,
+    late_policy: str,
+    late_after_hours: int | None,
+    actor: Actor,
+    at: datetime,
+) -> Metric:
+    """Change what needs no counting. Raises Invalid. Events that were taken already are not judged again."""
+    errors = [*label_faults(name, unit), *late_faults(late_policy, late_after_hours)]
+    if errors:
+        raise Invalid("The metric was not changed.", errors=tuple(errors))
+    wanted = {"name": name.strip(), "unit": unit, "late_policy": late_policy, "late_after_hours": late_after_hours}
+    before = {field: getattr(metric, field) for field in wanted}
+    if before == wanted:
+        return metric
+    for field, value in wanted.items():
+        setattr(metric, field, value)
+    session.flush()
+    audit.record(session, actor, "metric.changed", metric, at=at, code=metric.code, before=before, after=wanted)
     return metric
 
 
