@@ -6,7 +6,8 @@ import argparse
 import time
 from datetime import UTC, datetime, timedelta
 
-from core import clock
+from core import clock, config
+from core.invoicing import recount as invoices
 from core.metering import recount, sampling
 from core.metering.recount import Difference
 from ops import retention
@@ -46,11 +47,16 @@ def _recount(chosen: argparse.Namespace) -> int:
             return 1
         found: list[Difference] = recount.differences(session, start=start, end=end)
         found += recount.lost(session, start=start, end=end)
-        made = sampling.keep(session, found, since=start, until=end, compared=0, at=now)
+        days = config.current().adjustment_days
+        billed = invoices.compare(session, start=start, end=end, at=now, adjustment_days=days)
+        made = sampling.keep(session, found, since=start, until=end, compared=0, at=now, billed=billed.differences)
     for one in made.differences[:SHOWN_MAX]:
-        group = f", group {one.group}" if one.group else ""
+        kind = "line" if one in billed.differences else "group"
+        group = f", {kind} {one.group}" if one.group else ""
         print(f"{one.organization}, {one.metric}, {one.hour}{group}: stored {one.stored}, counted anew {one.recounted}")
     seconds = time.monotonic() - began
     outcome = "all sums are those of their events" if not found else f"{len(found)} differ"
     print(f"usage from {start.isoformat()} to {end.isoformat()} was counted anew in {seconds:.1f} s: {outcome}")
-    return 1 if found else 0
+    differ = f"{len(billed.differences)} differ" if billed.differences else "all hold what is counted"
+    print(f"{billed.lines} lines of issued invoices were compared: {differ}; {billed.waiting} wait for their adjustment")
+    return 1 if made.differences else 0

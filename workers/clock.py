@@ -10,8 +10,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -21,7 +22,7 @@ from core import audit, clock, config, jobs, test_clocks
 from core.db import is_transient, only_one, transaction
 from core.entitlements import reserve, watch
 from core.identity import retention
-from core.invoicing import credit_expiry, due, plan_moves, run, simulation
+from core.invoicing import credit_expiry, due, plan_moves, recount, run, simulation
 from core.invoicing.models import RunStatus
 from core.metering import keeping, sampling
 from core.notifications import email
@@ -145,9 +146,15 @@ def upkeep(session: Any) -> Iterable[Ring]:
 
 
 def proof(session: Any) -> Iterable[Ring]:
-    """Count an hour of some customers' usage anew; what differs is logged, audited and shown on the health page."""
+    """Count an hour of some customers' usage anew and compare it with their invoices; what differs is logged, audited and shown."""
     sampling.steady(session)
-    sampling.sample(session, at=clock.now())
+    days = config.current().adjustment_days
+
+    def billed(start: datetime, end: datetime, numbers: Sequence[int]) -> Sequence[sampling.Told]:
+        found = recount.compare(session, start=start, end=end, at=clock.now(), adjustment_days=days, organization_numbers=numbers)
+        return found.differences
+
+    sampling.sample(session, at=clock.now(), billed=billed)
     sampling.forget(session, at=clock.now())
     return ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,10 @@ TOLD_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A difference with names: both figures as texts, "nothing" where there is no such sum or there are no such events."""
+    """A difference with names: both figures as texts, "nothing" where there is no such sum or there are no such events.
+
+    `hour` is an hour, a day, or an invoice, whose line is in `group`.
+    """
 
     organization: str
     metric: str
@@ -52,7 +55,11 @@ class Recount:
     differences: tuple[Told, ...]
 
 
-def sample(session: Session, *, at: datetime) -> list[Recount]:
+Billed = Callable[[datetime, datetime, Sequence[int]], Sequence[Told]]
+"""What invoices billed that is not what is counted: (start, end, numbers of organizations)."""
+
+
+def sample(session: Session, *, at: datetime, billed: Billed = lambda *_: ()) -> list[Recount]:
     """Recount the hour that ended an hour ago, and one of the last weeks, for organizations chosen by chance; write down what was found.
 
     Begin a transaction with it that sees one state: `steady(session)`. What is chosen follows from the hour of `at`.
@@ -64,7 +71,8 @@ def sample(session: Session, *, at: datetime) -> list[Recount]:
         since = hour_floor(at) - back * HOUR
         some = chosen.sample(numbers, min(SAMPLED_ORGANIZATIONS, len(numbers)))
         found = recount.differences(session, start=since, end=since + HOUR, organization_numbers=some)
-        made.append(keep(session, found, since=since, until=since + HOUR, compared=len(some), at=at))
+        told = billed(since, since + HOUR, some)
+        made.append(keep(session, found, since=since, until=since + HOUR, compared=len(some), at=at, billed=told))
     return made
 
 
@@ -73,17 +81,26 @@ def steady(session: Session) -> None:
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
-def keep(session: Session, found: Sequence[Difference], *, since: datetime, until: datetime, compared: int, at: datetime) -> Recount:
+def keep(
+    session: Session,
+    found: Sequence[Difference],
+    *,
+    since: datetime,
+    until: datetime,
+    compared: int,
+    at: datetime,
+    billed: Sequence[Told] = (),
+) -> Recount:
     """Write down a recount; a difference is an error in the log and an entry of the audit trail."""
-    told = tuple(named(session, found[:TOLD_MAX]))
+    told = (*named(session, found[:TOLD_MAX]), *billed[:TOLD_MAX])
     rows = [{name: getattr(one, name) for name in Told.__slots__} for one in told]
     values = {"at": at, "since": since, "until": until, "compared": compared, "differences": rows}
     number = session.execute(usage_recounts.insert().values(values).returning(usage_recounts.c.id)).scalar_one()
     made = Recount(number, at, since, until, compared, told)
     for one in rows:
         log.error("usage sums differ from their events", **one)
-    if found:
-        audit.record(session, SYSTEM, "usage.recount_differed", made, at=at, differences=len(found), first=rows[0])
+    if rows:
+        audit.record(session, SYSTEM, "usage.recount_differed", made, at=at, differences=len(found) + len(billed), first=rows[0])
     return made
 
 

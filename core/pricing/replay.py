@@ -12,17 +12,16 @@ from typing import Any
 
 from core.money import EXACT, plain, round_half_up
 from core.periods import Period
-from core.pricing.compound import Matrix
+from core.pricing.compound import Matrix, Percentage, Sum
 from core.pricing.models import Model, bare, parse
 from core.pricing.modifiers import Modified
 from core.pricing.owing import Owed, Part, owed
+from core.pricing.percentage import settled
 from core.pricing.proration import Proration
 from core.pricing.spend import SpendPart, spend_part
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Measure, Rule, Segment, Term, Timing
-from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
+from core.pricing.usage import Band, ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
 
-EVENTS_MAX = 5_000
-"""Amounts of single events that are kept with a line; of a line with more, only the sums are."""
 _LINE = "line"
 
 
@@ -42,14 +41,14 @@ def inputs(entry: Owed, terms: Sequence[Term]) -> dict[str, object]:
         found["measured_from"] = seen[0]
     several = [part.usage for part in entry.parts if isinstance(part, Part) and not isinstance(part.usage, Decimal)]
     if several:
-        found["usage"] = [_written(usage) for usage in several]
+        found["usage"] = [_written(model, usage) for usage in several]
     return found
 
 
 def again(detail: Mapping[str, Any], currency: str) -> Owed | None:
     """The amount owed, priced anew; None for a line that holds no price (nothing is owed any more, or it was written by hand).
 
-    ValueError or KeyError when what is stored cannot be read, such as usage of more than EVENTS_MAX events, which is not kept.
+    ValueError or KeyError when what is stored cannot be read.
     """
     if "parts" not in detail:
         return None
@@ -72,6 +71,17 @@ def again(detail: Mapping[str, Any], currency: str) -> Owed | None:
             return _usage(rule, cycle, detail, currency)
         cuts = [_segment(rule, cycle, window, part, detail) for part in detail["parts"] for window in part["windows"]]
     return owed(cuts, {}, currency)[LineKey(_LINE, cycle.start)]
+
+
+def usages(detail: Mapping[str, Any]) -> list[tuple[tuple[Period, ...], Usage]]:
+    """What each part of a line of usage was priced with: its windows, and the usage read of them together. Raises as `again`."""
+    return [
+        (
+            tuple(_period(window) for window in part["windows"]),
+            _read(detail["usage"][i]) if "usage" in detail else Decimal(part["quantity"]) + Decimal(part.get("included", "0")),
+        )
+        for i, part in enumerate(detail["parts"])
+    ]
 
 
 def _usage(rule: Rule, cycle: Period, detail: Mapping[str, Any], currency: str) -> Owed:
@@ -115,23 +125,28 @@ def _period(span: Sequence[str]) -> Period:
     return Period(datetime.fromisoformat(span[0]), datetime.fromisoformat(span[1]))
 
 
-def _written(usage: Usage) -> dict[str, object] | str:
-    match usage:
-        case Decimal():
+def _written(model: Model, usage: Usage) -> dict[str, object] | str:
+    match bare(model), usage:
+        case _, Decimal():
             return plain(usage)
-        case Grouped():
+        case _, Grouped():
             return {"grouped": [[list(key), plain(quantity)] for key, quantity in usage.quantities.items()]}
-        case ByMetric():
+        case _, ByMetric():
             return {"metrics": [[code, plain(quantity)] for code, quantity in usage.quantities.items()]}
-        case Events():
-            kept = len(usage.amounts) <= EVENTS_MAX
-            return {"events": [plain(amount) for amount in usage.amounts]} if kept else {"too_many_events": str(len(usage.amounts))}
-        case Changes():
+        case Percentage() as price, Events():
+            kept = settled(price, usage)
+            return {"free": _band(kept.free), "charged": [_band(band) for band in kept.bands]}
+        case _, Changes():
             return {"changes": [[plain(change.units), plain(change.prorated_units)] for change in usage.changes]}
-        case Carried():
+        case _, Carried():
             return {"carried": [plain(usage.quantity), plain(usage.amount)]}
-        case Several():
-            return {"several": [_written(part) for part in usage.parts]}
+        case Sum() as added, Several():
+            return {"several": [_written(part.price, used) for part, used in zip(added.parts, usage.parts, strict=True)]}
+    raise TypeError(f"{type(usage).__name__} is no usage of this price")
+
+
+def _band(band: Band) -> list[object]:
+    return [band.events, plain(band.amount)]
 
 
 def _read(data: Any) -> Usage:
@@ -142,14 +157,12 @@ def _read(data: Any) -> Usage:
             return Grouped({tuple(key): Decimal(quantity) for key, quantity in pairs})
         case {"metrics": pairs}:
             return ByMetric({code: Decimal(quantity) for code, quantity in pairs})
-        case {"events": amounts}:
-            return Events(tuple(map(Decimal, amounts)))
+        case {"free": [count, amount], "charged": bands}:
+            return Events((), tuple(Band(n, Decimal(charged)) for n, charged in bands), Band(count, Decimal(amount)))
         case {"changes": pairs}:
             return Changes(tuple(ProratedChange(Decimal(units), Decimal(prorated)) for units, prorated in pairs))
         case {"carried": [quantity, amount]}:
             return Carried(Decimal(quantity), Decimal(amount))
         case {"several": parts}:
             return Several(tuple(map(_read, parts)))
-        case {"too_many_events": count}:
-            raise ValueError(f"its {count} events were not kept with it, only their sums")
     raise ValueError("its usage cannot be read")
