@@ -64,6 +64,8 @@ def kills(where: Site, size: Size) -> Report:
         where.kill(name)
         where.restart(name)
     senders.finish(size.seconds_max)
+    for name in ("web", "aggregator"):
+        where.wait(name)
     report = judge(where, size, "kill", work, senders.acknowledged)
     report.figures |= {"kills": len(plan), "answers": _shown(senders), "seconds": round(time.monotonic() - began, 1)}
     return report
