@@ -76,7 +76,7 @@ def _carry_out(draft_id: uuid.UUID, act: str) -> str:
             drafts.rebase(session, draft_id, **given)
         case "simulate":
             found = drafts.get(session, draft_id)
-            return simulations.begin(found.document, simulations.everybody_on(found.plan_code), PERIODS_SIMULATED)
+            return simulations.begin(drafts.arguments(found.document), simulations.everybody_on(found.plan_code), PERIODS_SIMULATED)
         case _:
             raise Invalid("Choose what to do with the draft.")
     return url_for("admin.draft", draft_id=draft_id)
@@ -87,7 +87,7 @@ def _show(draft: PlanDraft, error: BillingError | None = None) -> Response:
     faults = drafts.faults(session, draft.document)
     comparison = None
     if not faults:
-        made = publish.unpublished(session, draft.document)
+        made = publish.unpublished(session, drafts.arguments(draft.document))
         comparison = plan_compare.compare(draft.based_on, made, draft.usage, known_metrics(), draft.document)
     writing = draft.status in drafts.BEING_WRITTEN
     own = as_uuid(g.actor.id) is not None and any(known["id"] == g.actor.id for known in draft.editors)

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from admin import blueprint, plan_form, plan_worked, price_form, simulations
 from admin.plan_form import Draft
 from core import clock
-from core.catalog import drafts, publish, queries
+from core.catalog import draft_document, drafts, publish, queries
 from core.catalog.draft_models import DraftStatus, PlanDraft
 from core.catalog.models import PlanKind
 from core.db import db
@@ -198,6 +198,7 @@ def _editor(
         periods=PERIODS,
         kinds=[(kind.value, kind.value.replace("_", "-").capitalize()) for kind in PlanKind],
         metrics=[("", "None: a recurring fee"), *((code, f"{metric.name} ({code})") for code, metric in metrics.items())],
+        names={code: metric.name for code, metric in metrics.items()},
         known={code: metric.group_by for code, metric in metrics.items()},
         week_of=plan_worked.week_of,
         worked=plan_worked.work_out(draft, metrics),
@@ -218,5 +219,5 @@ def _errors(error: BillingError | None, draft: Draft, pasted: str | None) -> Map
 
 def _theirs(stored: PlanDraft, draft: Draft) -> list[tuple[str, Any, Any]]:
     """(place, as somebody else saved it, as it is typed here) for each difference."""
-    theirs, mine = drafts.changes(stored.document, plan_form.document(draft))
+    theirs, mine = draft_document.changes(stored.document, plan_form.document(draft))
     return [(plan_form.spoken(place), theirs[place], mine[place]) for place in theirs]

@@ -14,7 +14,9 @@ from core.catalog.plan_document import Plan
 from core.errors import FieldError, Invalid
 from core.metering.models import Metric
 from core.pricing.compound_fields import MINUTES_A_DAY, WEEKDAYS
+from core.pricing.rules import MODEL_NAMES
 
+QUANTITY = Ask("quantity", "Quantity")
 STAND_IN = {"code": "plan", "name": "Plan", "currency": "EUR"}
 KEPT = ("currency", "billing_period", "interval_count", "base_price", "billing_mode", "proration", "kind")
 """What a calculation needs of a plan."""
@@ -31,6 +33,8 @@ class Asked:
 @dataclass(slots=True)
 class Worked:
     """The whole plan: a calculation for each currency, each price by the beginning of its fields' names, and the faults.
+
+    A price that cannot be read yet is in it without a line, and is asked for a quantity where its model takes one.
 
     A fault is (name of the field, where that is in words, what is wrong).
     """
@@ -57,6 +61,7 @@ def work_out(draft: Draft, metrics: Mapping[str, Metric]) -> Worked:
     plan, broken = _readable(document, metrics, found, draft)
     for currency in (draft.plan["currency"], *draft.currencies):
         rows, prefix = plan_form.rows_in(draft, currency)
+        found.prices |= {f"{prefix}_{i}": _unread(row) for i, row in enumerate(rows)}
         pointer = f"/{prefix}".replace("_", "/") if currency in draft.currencies else "/prices"
         kept = [i for i in range(len(rows)) if f"{pointer}/{i}" not in broken]
         if plan is not None:
@@ -104,6 +109,12 @@ def _calculate(found: Worked, plan: Plan, currency: str, rows: list[tuple[str, d
     for (name, _), price, answers in zip(rows, prices, typed, strict=False):
         told = tuple((ask, answers[ask.key]) for ask in calculator.asks(price))
         found.prices[name] = Asked(told, result.line(price) if result else None)
+
+
+def _unread(row: Mapping[str, Any]) -> Asked:
+    if row["model"] not in MODEL_NAMES or not row.get("metric"):
+        return Asked((), None)
+    return Asked(((QUANTITY, row.get("use", {}).get(QUANTITY.key, "10500")),), None)
 
 
 def _price_of(pointer: str) -> str:

@@ -24,9 +24,12 @@ Form = Mapping[str, str]
 
 def read(form: Form, at: str, level: str = "price") -> dict[str, Any]:
     """The price whose inputs begin with `at`, as it was typed; a model chosen just now gets its first rows."""
-    price: dict[str, Any] = {"model": _text(form, f"{at}_model"), "metric": _text(form, f"{at}_metric")}
+    price: dict[str, Any] = {
+        "model": form.get(f"{at}_model", "per_unit" if level == "one" else "").strip(),
+        "metric": _text(form, f"{at}_metric"),
+    }
     shape = MODELS.get(price["model"])
-    for field in fields(price, level):
+    for field in (known for known in fields(price, level) if known.name != "model"):
         price[field.name] = _value(form, f"{at}_{field.name}", field)
     if shape and shape.rows:
         price[shape.rows.name] = _rows(form, at, price)

@@ -13,9 +13,9 @@ from api.call import Call
 from api.contract import Input, Listing, Output, Page, endpoint, page_of
 from api.reading import Exact
 from api.values import FREE_PATTERN, Code, Currency, Metadata, Text
-from core.catalog import publish, queries
+from core.catalog import drafts, publish, queries
 from core.catalog.models import PlanVersion, PricingRule, SubscriptionPlan, VersionStatus
-from core.errors import NotFound
+from core.errors import Forbidden, NotFound
 from core.identity.permissions import Scope
 
 TAG = "Plans"
@@ -166,9 +166,11 @@ def publish_plan(call: Call, body: PlanIn) -> PlanOut:
     """Create a plan, or the next version of one.
 
     Needs a platform key. The first post of a code publishes version 1, every further one the next version; running subscriptions
-    keep the version they have.
+    keep the version they have. Where a second person is needed, versions are published from drafts only.
     """
     call.require_platform()
+    if drafts.needs_second_person():
+        raise Forbidden("Save a draft: somebody else has to publish it.", code="second_person_needed")
     values = {name: getattr(body, name) for name in body.__struct_fields__}
     values["limits"] = to_builtins(body.limits)
     version = publish.create_version(call.session, **values, actor=call.actor, at=call.now())

@@ -11,22 +11,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from core import audit, config
 from core.audit import Actor
 from core.catalog import publish, queries
+from core.catalog.draft_document import changes, code_of, name_of, note_of, storable
 from core.catalog.draft_models import DraftStatus, PlanDraft
 from core.catalog.models import PlanVersion
 from core.catalog.plan_document import read_plan
-from core.catalog.reader import NAME_LENGTH_MAX, Reader, as_text
 from core.db import new_id
 from core.errors import Conflict, FieldError, Forbidden, Invalid, InvalidTransition, NotFound
 
-DOCUMENT_DEPTH_MAX = 12
-DOCUMENT_VALUES_MAX = 20_000
-CHANGES_MAX = 200
 PAGE_SIZE_MAX = 200
 BEING_WRITTEN = (DraftStatus.OPEN, DraftStatus.PROPOSED)
 
@@ -42,12 +39,12 @@ def create(
     usage: Mapping[str, object] | None = None,
 ) -> PlanDraft:
     """A new draft; the document may be incomplete. Invalid for a name or a document that cannot be stored."""
-    kept = _storable(document)
+    kept = storable(document)
     draft = PlanDraft(
         id=new_id(),
         status=DraftStatus.OPEN.value,
-        name=_name(name, kept),
-        plan_code=_code(kept),
+        name=name_of(name, kept),
+        plan_code=code_of(kept),
         based_on_id=based_on.id if based_on else None,
         document=kept,
         usage=dict(usage or {}),
@@ -77,14 +74,14 @@ def save(
 ) -> PlanDraft:
     """Store what was written from `revision` on. Conflict `changed_meanwhile` when somebody saved since; a proposed draft is open again."""
     draft = _locked(session, draft_id, revision)
-    kept = _storable(document)
+    kept = storable(document)
     before, after = changes(draft.document, kept)
-    named = _name(name, kept)
+    named = name_of(name, kept)
     if usage is not None:
         draft.usage = dict(usage)
     if not after and not before and named == draft.name:
         return draft
-    draft.name, draft.document, draft.plan_code = named, kept, _code(kept)
+    draft.name, draft.document, draft.plan_code = named, kept, code_of(kept)
     draft.status = DraftStatus.OPEN.value
     draft.editors = [*(known for known in draft.editors if known["id"] != actor.id), _editor(actor)]
     _touch(draft, actor, at)
@@ -97,7 +94,7 @@ def propose(session: Session, draft_id: uuid.UUID, *, revision: int, actor: Acto
     draft = _locked(session, draft_id, revision)
     if draft.status != DraftStatus.OPEN:
         raise InvalidTransition("The draft already waits to be published.")
-    publish.unpublished(session, draft.document)
+    publish.unpublished(session, arguments(draft.document))
     draft.status, draft.note = DraftStatus.PROPOSED.value, ""
     _touch(draft, actor, at)
     audit.record(session, actor, "plan_draft.proposed", draft, at=at, name=draft.name, code=draft.plan_code)
@@ -109,7 +106,7 @@ def send_back(session: Session, draft_id: uuid.UUID, *, revision: int, note: str
     draft = _locked(session, draft_id, revision)
     if draft.status != DraftStatus.PROPOSED:
         raise InvalidTransition("Only a draft that waits to be published is sent back.")
-    draft.status, draft.note = DraftStatus.OPEN.value, _note(note)
+    draft.status, draft.note = DraftStatus.OPEN.value, note_of(note)
     _touch(draft, actor, at)
     audit.record(session, actor, "plan_draft.sent_back", draft, at=at, name=draft.name, reason=draft.note or None)
     return draft
@@ -118,7 +115,7 @@ def send_back(session: Session, draft_id: uuid.UUID, *, revision: int, note: str
 def discard(session: Session, draft_id: uuid.UUID, *, revision: int, note: str, actor: Actor, at: datetime) -> PlanDraft:
     """Give the draft up; its document stays in the audit event."""
     draft = _locked(session, draft_id, revision)
-    draft.note = _note(note)
+    draft.note = note_of(note)
     _close(draft, DraftStatus.DISCARDED, actor, at)
     audit.record(session, actor, "plan_draft.discarded", draft, at=at, name=draft.name, reason=draft.note or None, document=draft.document)
     return draft
@@ -183,12 +180,25 @@ def get(session: Session, draft_id: uuid.UUID) -> PlanDraft:
 
 def page(session: Session, *, plan_code: str = "", every: bool = False, limit: int = 50) -> Sequence[PlanDraft]:
     """Drafts that are written on, or `every` one, of a plan or of all; changed last first."""
-    wanted = select(PlanDraft).order_by(PlanDraft.updated_at.desc(), PlanDraft.id.desc()).limit(min(limit, PAGE_SIZE_MAX))
+    wanted = _wanted(plan_code, every=every).order_by(PlanDraft.updated_at.desc(), PlanDraft.id.desc())
+    return session.scalars(wanted.limit(min(limit, PAGE_SIZE_MAX))).all()
+
+
+def listing(
+    session: Session, *, plan_code: str = "", every: bool = False, after: uuid.UUID | None = None, limit: int
+) -> Sequence[PlanDraft]:
+    """The same, newest first, those begun before `after`."""
+    wanted = _wanted(plan_code, every=every)
+    if after is not None:
+        wanted = wanted.where(PlanDraft.id < after)
+    return session.scalars(wanted.order_by(PlanDraft.id.desc()).limit(min(limit, PAGE_SIZE_MAX))).all()
+
+
+def _wanted(plan_code: str, *, every: bool) -> Select[PlanDraft]:
+    wanted = select(PlanDraft)
     if plan_code:
         wanted = wanted.where(PlanDraft.plan_code == plan_code)
-    if not every:
-        wanted = wanted.where(PlanDraft.status.in_(BEING_WRITTEN))
-    return session.scalars(wanted).all()
+    return wanted if every else wanted.where(PlanDraft.status.in_(BEING_WRITTEN))
 
 
 def newer_version(session: Session, draft: PlanDraft) -> PlanVersion | None:
@@ -204,21 +214,6 @@ def live_version(session: Session, code: str) -> PlanVersion | None:
     except NotFound:
         return None
     return max(versions, key=lambda version: version.version, default=None)
-
-
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what was, what is) at each place where two documents differ, by JSON pointer; at most CHANGES_MAX of them."""
-    old, new = dict(_flat("", before)), dict(_flat("", after))
-    places = [place for place in dict.fromkeys((*old, *new)) if old.get(place) != new.get(place)][:CHANGES_MAX]
-    return {place: old.get(place) for place in places}, {place: new.get(place) for place in places}
-
-
-def _flat(pointer: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        return [found for key, item in value.items() for found in _flat(f"{pointer}/{key}", item)]
-    if isinstance(value, list):
-        return [found for i, item in enumerate(value) for found in _flat(f"{pointer}/{i}", item)]
-    return [(pointer, value)]
 
 
 def _get(session: Session, draft_id: uuid.UUID, *, lock: bool) -> PlanDraft:
@@ -251,41 +246,3 @@ def _close(draft: PlanDraft, status: DraftStatus, actor: Actor, at: datetime) ->
 
 def _editor(actor: Actor) -> dict[str, str]:
     return {"id": actor.id, "label": actor.label}
-
-
-def _storable(document: Mapping[str, object]) -> dict[str, Any]:
-    kept = as_text(document)
-    reader = Reader()
-    if not isinstance(kept, dict) or _depth(kept) > DOCUMENT_DEPTH_MAX or len(_flat("", kept)) > DOCUMENT_VALUES_MAX:
-        raise Invalid("This is no plan.", errors=(FieldError("/document", "must be an object as a plan has it"),))
-    stored = reader.object("/document", kept, most=publish.DOCUMENT_BYTES_MAX)
-    if reader.faults:
-        raise Invalid("This cannot be stored.", errors=tuple(reader.faults))
-    return stored
-
-
-def _depth(value: Any, left: int = DOCUMENT_DEPTH_MAX + 1) -> int:
-    items = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return 0 if left == 0 else 1 + max((_depth(item, left - 1) for item in items), default=0) if items else 0
-
-
-def _name(name: str, document: Mapping[str, Any]) -> str:
-    reader = Reader()
-    found = reader.text("/draft_name", name.strip() or _title(document))
-    if reader.faults:
-        raise Invalid("The draft needs a name.", errors=tuple(reader.faults))
-    return found
-
-
-def _title(document: Mapping[str, Any]) -> str:
-    title = document.get("name")
-    return title[:NAME_LENGTH_MAX] if isinstance(title, str) and title.strip() else "New plan"
-
-
-def _note(note: str) -> str:
-    return Reader().text("/note", note, longest=2_000, needed=False)
-
-
-def _code(document: Mapping[str, Any]) -> str:
-    code = document.get("code")
-    return code if isinstance(code, str) and len(code) <= 100 else ""

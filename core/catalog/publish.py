@@ -23,8 +23,6 @@ from core.pricing.models import name_of, to_json
 from core.pricing.rules import Flat, PerUnit
 from core.pricing.terms import Kind
 
-DOCUMENT_BYTES_MAX = 262_144
-
 
 def create_version(
     session: Session,
