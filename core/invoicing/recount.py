@@ -17,13 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from core.identity.models import Organization
 from core.invoicing.billed import UNBILLED
 from core.invoicing.models import Invoice, InvoiceLine
 from core.metering import answers
 from core.metering.models import LatePolicy, Metric
 from core.metering.queries import usage_sums
 from core.metering.sampling import Told
-from core.metering.sums import organizations
 from core.pricing import replay
 from core.pricing.usage import Events, Grouped, Usage
 
@@ -51,7 +51,7 @@ def compare(
     adjustment_days: int,
     organization_numbers: Collection[int] | None = None,
 ) -> Compared:
-    """Compare the lines of issued invoices whose window touches [start, end), the newest of each price and cycle."""
+    """Compare the lines of issued invoices whose window touches [start, end), the newest of each price and cycle, in real time `at`."""
     found = _lines(session, start, end, organization_numbers)
     billed: list[tuple[Any, list[Window], Decimal]] = []
     left_out = 0
@@ -74,7 +74,7 @@ def compare(
 
 
 def _lines(session: Session, start: datetime, end: datetime, numbers: Collection[int] | None) -> Sequence[Any]:
-    line, o = InvoiceLine, organizations.c
+    line, o = InvoiceLine, Organization
     key = (line.subscription_id, line.pricing_rule_id, line.cycle_start)
     query = (
         select(
@@ -83,13 +83,14 @@ def _lines(session: Session, start: datetime, end: datetime, numbers: Collection
         )
         .join(Invoice, Invoice.id == line.invoice_id)
         .join(Metric, Metric.id == line.metric_id)
-        .join(organizations, o.id == line.organization_id)
+        .join(Organization, o.id == line.organization_id)
         .where(
             line.pricing_rule_id.is_not(None),
             line.window_start < end,
             line.window_end > start,
             Invoice.status.not_in(UNBILLED),
             Metric.late_policy != LatePolicy.IGNORE,
+            o.test_clock_id.is_(None),
         )
         .ext(distinct_on(*key))
         .order_by(*key, Invoice.finalized_at.desc(), line.id.desc())
