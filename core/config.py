@@ -10,8 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from core import environment
+
 WEAK_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused in production by check()
-SECRET_LENGTH_MIN = 32
 SECRET_DIFFERENT_MIN = 10
 
 
@@ -187,48 +188,6 @@ def current() -> Settings:
     return _current if _current is not None else use(Settings.from_env())
 
 
-def _strings(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,15}", text):
-        raise ValueError("must be a whole number, 0 or more")
-    return int(text)
-
-
-def _at_least_one(text: str) -> int:
-    if number := _count(text):
-        return number
-    raise ValueError("must be 1 or more")
-
-
-def _hour(text: str) -> int | None:
-    if text == "never":
-        return None
-    if not re.fullmatch(r"[01]?[0-9]|2[0-3]", text):
-        raise ValueError("must be an hour from 0 to 23 (UTC), or never")
-    return int(text)
-
-
-def _seconds(text: str) -> Decimal:
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise ValueError("must be a number of seconds such as 0.15")
-    return Decimal(text)
-
-
-def _yes(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise ValueError("must be yes or no")
-    return text == "yes"
-
-
-def _token(text: str) -> str:
-    if len(text) < SECRET_LENGTH_MIN:
-        raise ValueError(f"must have {SECRET_LENGTH_MIN} characters or more")
-    return text
-
-
 VARIABLES = {
     "environment": ("VALUEVERSE_ENV", str),
     "home": ("VALUEVERSE_HOME", Path),
@@ -243,34 +202,34 @@ VARIABLES = {
     "stripe_api_key": ("STRIPE_API_KEY", str),
     "stripe_publishable_key": ("STRIPE_PUBLISHABLE_KEY", str),
     "stripe_api_base": ("STRIPE_API_BASE", str),
-    "stripe_webhook_secrets": ("STRIPE_WEBHOOK_SECRETS", _strings),
-    "adjustment_days": ("ADJUSTMENT_DAYS", _count),
-    "suspend_unpaid_days": ("SUSPEND_UNPAID_DAYS", _count),
-    "payment_terms_days": ("PAYMENT_TERMS_DAYS", _count),
-    "invoice_grace_seconds": ("INVOICE_GRACE_SECONDS", _count),
-    "usage_window_past_days": ("USAGE_WINDOW_PAST_DAYS", _count),
-    "usage_window_future_seconds": ("USAGE_WINDOW_FUTURE_SECONDS", _count),
-    "usage_request_bytes_max": ("USAGE_REQUEST_BYTES_MAX", _at_least_one),
-    "usage_events_per_request_max": ("USAGE_EVENTS_PER_REQUEST_MAX", _at_least_one),
-    "usage_backlog_events_max": ("USAGE_BACKLOG_EVENTS_MAX", _at_least_one),
-    "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", _seconds),
-    "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", _at_least_one),
+    "stripe_webhook_secrets": ("STRIPE_WEBHOOK_SECRETS", environment.strings),
+    "adjustment_days": ("ADJUSTMENT_DAYS", environment.count),
+    "suspend_unpaid_days": ("SUSPEND_UNPAID_DAYS", environment.count),
+    "payment_terms_days": ("PAYMENT_TERMS_DAYS", environment.count),
+    "invoice_grace_seconds": ("INVOICE_GRACE_SECONDS", environment.count),
+    "usage_window_past_days": ("USAGE_WINDOW_PAST_DAYS", environment.count),
+    "usage_window_future_seconds": ("USAGE_WINDOW_FUTURE_SECONDS", environment.count),
+    "usage_request_bytes_max": ("USAGE_REQUEST_BYTES_MAX", environment.at_least_one),
+    "usage_events_per_request_max": ("USAGE_EVENTS_PER_REQUEST_MAX", environment.at_least_one),
+    "usage_backlog_events_max": ("USAGE_BACKLOG_EVENTS_MAX", environment.at_least_one),
+    "usage_flush_seconds": ("USAGE_FLUSH_SECONDS", environment.seconds),
+    "usage_dedup_memory_mib": ("USAGE_DEDUP_MEMORY_MIB", environment.at_least_one),
     "usage_dedup_store": ("USAGE_DEDUP_STORE", str),
-    "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", _at_least_one),
+    "usage_rate_per_second": ("USAGE_RATE_PER_SECOND", environment.at_least_one),
     "usage_unknown_events": ("USAGE_UNKNOWN_EVENTS", str),
     "usage_log_url": ("USAGE_LOG_URL", str),
     "usage_archive_url": ("USAGE_ARCHIVE_URL", str),
-    "usage_archive_after_days": ("USAGE_ARCHIVE_AFTER_DAYS", _at_least_one),
-    "usage_events_days": ("USAGE_EVENTS_DAYS", _at_least_one),
-    "usage_log_days": ("USAGE_LOG_DAYS", _at_least_one),
-    "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", _at_least_one),
-    "catalog_second_person": ("CATALOG_SECOND_PERSON", _yes),
-    "usage_keeping_hour": ("USAGE_KEEPING_HOUR", _hour),
-    "api_rate_per_second": ("API_RATE_PER_SECOND", _at_least_one),
-    "web_workers": ("WEB_WORKERS", _at_least_one),
-    "web_threads": ("WEB_THREADS", _at_least_one),
-    "trusted_proxies": ("TRUSTED_PROXIES", _count),
-    "metrics_token": ("METRICS_TOKEN", _token),
+    "usage_archive_after_days": ("USAGE_ARCHIVE_AFTER_DAYS", environment.at_least_one),
+    "usage_events_days": ("USAGE_EVENTS_DAYS", environment.at_least_one),
+    "usage_log_days": ("USAGE_LOG_DAYS", environment.at_least_one),
+    "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", environment.at_least_one),
+    "catalog_second_person": ("CATALOG_SECOND_PERSON", environment.yes),
+    "usage_keeping_hour": ("USAGE_KEEPING_HOUR", environment.hour),
+    "api_rate_per_second": ("API_RATE_PER_SECOND", environment.at_least_one),
+    "web_workers": ("WEB_WORKERS", environment.at_least_one),
+    "web_threads": ("WEB_THREADS", environment.at_least_one),
+    "trusted_proxies": ("TRUSTED_PROXIES", environment.count),
+    "metrics_token": ("METRICS_TOKEN", environment.secret),
 }
 SELLER_VARIABLES = {
     "legal_name": "SELLER_LEGAL_NAME",
@@ -298,8 +257,8 @@ REQUIRED_IN_PRODUCTION = {
 
 def _weakness(secret: str) -> str:
     """Why nobody should rely on `secret`; empty when they may (32 random characters hold more than ten different ones)."""
-    if secret == WEAK_SECRET or len(secret) < SECRET_LENGTH_MIN:
-        return "it is the one everybody knows" if secret == WEAK_SECRET else f"it has fewer than {SECRET_LENGTH_MIN} characters"
+    if secret == WEAK_SECRET or len(secret) < environment.SECRET_LENGTH_MIN:
+        return "it is the one everybody knows" if secret == WEAK_SECRET else f"it has fewer than {environment.SECRET_LENGTH_MIN} characters"
     return "it repeats a few characters" if len(set(secret)) < SECRET_DIFFERENT_MIN else ""
 
 
