@@ -16,12 +16,13 @@ from functools import lru_cache
 from math import gcd
 from zoneinfo import ZoneInfo
 
-from core.metering.reading import Measured, by_group, parts, quantity
+from core.metering.reading import Measured, by_group, events, fold, parts, quantity
 from core.metering.windows import By, Part, Window
 from core.periods import Period
 from core.pricing.compound import Capacity, Dynamic, GraduatedProrated, Matrix, Percentage, Sum, SumPart, TimeOfUse
 from core.pricing.models import Model
 from core.pricing.modifiers import Modified, Rounding, round_quantity
+from core.pricing.percentage import Fold, summed
 from core.pricing.proration import share
 from core.pricing.terms import Measure, Rule
 from core.pricing.usage import ByMetric, Carried, Changes, Events, Grouped, ProratedChange, Several, Usage
@@ -72,10 +73,13 @@ def _reading(model: Model, metric_id: uuid.UUID, rule: Rule, asked: Asked) -> Re
         case TimeOfUse():
             pieces = [(name, window._replace(start=a, end=b)) for name, a, b in _hours(model, asked.window, asked.timezone)]
             return Reading(tuple(one for _, one in pieces), lambda measured: Grouped(_by_slot(pieces, measured)))
+        case Percentage() if model.reads_sums:
+            return Reading((window,), lambda measured: summed(model, events(measured, window), quantity(measured, window)))
         case Percentage():
-            return _one(window._replace(by=By.EVENT), lambda found: Events(tuple(part.quantity for part in found)))
+            return _folded(window._replace(by=By.EVENT, fold=_PerEvent(model)), Events(()))
         case Dynamic() if model.amount_property is not None:
-            return _one(window._replace(by=By.EVENT, carrying=model.amount_property), _carried)
+            carrying = window._replace(by=By.EVENT, carrying=model.amount_property, fold=_CARRIED)
+            return _folded(carrying, Carried(_ZERO, _ZERO))
         case GraduatedProrated():
             return _changes(window._replace(by=By.EVENT), rule, asked)
         case Capacity():
@@ -107,6 +111,59 @@ def _combined(model: Matrix, window: Window, seen_from: datetime | None) -> Read
         return Grouped(_combinations(model, {key: used - known.get(key, _ZERO) for key, used in by_group(measured, since).items()}))
 
     return Reading((before, since), usage)
+
+
+@dataclass(frozen=True, slots=True)
+class _PerEvent:
+    """Folds the events of a percentage price."""
+
+    model: Percentage
+
+    def fold(self) -> _Charging:
+        return _Charging(self.model.fold())
+
+
+@dataclass(frozen=True, slots=True)
+class _Charging:
+    kept: Fold
+
+    def add(self, event: Part) -> None:
+        self.kept.add(event.quantity)
+
+    def usage(self) -> Events:
+        return self.kept.events()
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """Folds events that carry their price."""
+
+    def fold(self) -> _Carrying:
+        return _Carrying()
+
+
+@dataclass(slots=True)
+class _Carrying:
+    quantity: Decimal = _ZERO
+    amount: Decimal = _ZERO
+
+    def add(self, event: Part) -> None:
+        self.quantity += event.quantity
+        self.amount += event.carried or _ZERO
+
+    def usage(self) -> Carried:
+        return Carried(self.quantity, max(self.amount, _ZERO))
+
+
+_CARRIED = _Carried()
+
+
+def _folded(window: Window, nothing: Usage) -> Reading:
+    def usage(measured: Measured) -> Usage:
+        found = fold(measured, window)
+        return found.usage() if isinstance(found, _Charging | _Carrying) else nothing
+
+    return Reading((window,), usage)
 
 
 def _one(window: Window, usage: Callable[[tuple[Part, ...]], Usage]) -> Reading:
@@ -156,11 +213,6 @@ def _by_slot(pieces: Sequence[tuple[str, Window]], measured: Measured) -> dict[t
     for name, window in pieces:
         found[name,] = found.get((name,), _ZERO) + quantity(measured, window)
     return {key: max(used, _ZERO) for key, used in found.items()}
-
-
-def _carried(found: tuple[Part, ...]) -> Carried:
-    amount = sum((part.carried for part in found if part.carried is not None), _ZERO)
-    return Carried(sum((part.quantity for part in found), _ZERO), max(amount, _ZERO))
 
 
 def _changes(window: Window, rule: Rule, asked: Asked) -> Reading:

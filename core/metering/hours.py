@@ -50,6 +50,8 @@ ADDED_EVENTS = f"""SELECT i, count(*) AS events, sum(e.quantity) AS quantity, mi
   FROM {ASKED} JOIN usage_events e ON {IN_EVENTS} GROUP BY 1"""  # noqa: S608
 EVENTS = f"""SELECT i, e."timestamp", e.batch_id, e.position, e.quantity, e.properties
   FROM {ASKED} JOIN usage_events e ON {IN_EVENTS} ORDER BY i, e."timestamp", e.batch_id, e.position"""  # noqa: S608
+STREAMED = 2_000
+"""Rows in memory at a time, of statements that stream."""
 FUNCTIONS = {Aggregation.MAX: "max", Aggregation.MIN: "min", Aggregation.LATEST: ""}
 
 
@@ -96,8 +98,10 @@ def states(session: Session, spans: Sequence[Span], *, daily_through: datetime) 
     return found, covered, [span for span in ragged if span.meter.aggregation in SETS]
 
 
-def rows(session: Session, statement: str, spans: Sequence[Span], *, events: bool = False, **more: Any) -> Iterator[Row[Any]]:
-    """Run a statement over ASKED; no spans, no statement."""
+def rows(
+    session: Session, statement: str, spans: Sequence[Span], *, events: bool = False, stream: bool = False, **more: Any
+) -> Iterator[Row[Any]]:
+    """Run a statement over ASKED; no spans, no statement. With `stream` the rows are fetched bit by bit, however many there are."""
     if not spans:
         return iter(())
     values = {
@@ -109,7 +113,7 @@ def rows(session: Session, statement: str, spans: Sequence[Span], *, events: boo
         "grouped": _array(span.by_group for span in spans),
         "daily": _array(span.daily for span in spans),
     }
-    return iter(session.execute(text(statement), values | more))
+    return iter(session.execute(text(statement), values | more, execution_options={"yield_per": STREAMED} if stream else {}))
 
 
 def _array(values: Iterable[object]) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from core.metering.meters import NO_GROUP
 from core.metering.sums import measure
-from core.metering.windows import Answer, Part, Window
+from core.metering.windows import Answer, Fold, Part, Window
 
 T = TypeVar("T")
 Measured = Mapping[Window, Mapping[str, Answer]]
@@ -50,6 +50,18 @@ def quantity(measured: Measured, window: Window) -> Decimal:
     """
     answer = measured[window].get(NO_GROUP)
     return answer.quantity if answer else Decimal(0)
+
+
+def events(measured: Measured, window: Window) -> int:
+    """How many events a window read without groups counts."""
+    answer = measured[window].get(NO_GROUP)
+    return answer.events if answer else 0
+
+
+def fold(measured: Measured, window: Window) -> Fold | None:
+    """What the events of a window with `fold` were added to; None where there were none."""
+    answer = measured[window].get(NO_GROUP)
+    return answer.folded if answer else None
 
 
 def by_group(measured: Measured, window: Window) -> dict[Group, Decimal]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ from core.metering.hours import NOTHING, States
 from core.metering.meters import NO_GROUP, Event, Meter, UnreadableProperty, Usage, add, group_of, meter, number, properties
 from core.metering.models import Aggregation, Metric, usage_event_names
 from core.metering.tables import usage_state
-from core.metering.windows import BEGINNING, Answer, By, Part, cut
+from core.metering.windows import BEGINNING, Answer, By, Fold, Part, cut
 from core.metering.windows import Window as Window  # noqa: PLC0414 - callers name it from here
 
 STANDING = frozenset({Aggregation.LATEST, Aggregation.WEIGHTED_SUM, Aggregation.UNIQUE_COUNT})
@@ -64,6 +64,14 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class _ByEvent:
+    """The events of a window: folded, or as parts by group."""
+
+    fold: Fold | None = None
+    parts: dict[str, list[Part]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class _Stretch:
     """The whole of a window or one of its parts, and the places of its pieces in the question."""
 
@@ -91,7 +99,9 @@ def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answe
     states = _states(session, spans, asked, stretches, carries, daily_through)
     by_event = _by_event(session, [(n, one) for n, one in asked.items() if one.window.by is By.EVENT])
     return [
-        _answers(asked[n], stretches[n], states, states[carries[n]] if n in carries else {}, by_event.get(n, {})) if n in asked else {}
+        _answers(asked[n], stretches[n], states, states[carries[n]] if n in carries else {}, by_event.get(n, _ByEvent()))
+        if n in asked
+        else {}
         for n in range(len(windows))
     ]
 
@@ -152,16 +162,14 @@ def _states(
     return states
 
 
-def _answers(
-    one: _Asked, stretches: Sequence[_Stretch], states: States, carry: dict[str, Usage], events: dict[str, list[Part]]
-) -> dict[str, Answer]:
+def _answers(one: _Asked, stretches: Sequence[_Stretch], states: States, carry: dict[str, Usage], events: _ByEvent) -> dict[str, Answer]:
     groups = set(carry) | {group for s in stretches for n in range(len(s.pieces)) for group in states.get(s.first + n, ())}
     found = {}
     for group in sorted(groups):
         standing = carry.get(group)
         whole = _answer(one, stretches[0], states, group, standing)
-        parts = tuple(_parts(one, stretches[1:], states, group, standing)) if len(stretches) > 1 else tuple(events.get(group, ()))
-        found[group] = replace(whole, parts=parts)
+        parts = tuple(_parts(one, stretches[1:], states, group, standing)) if len(stretches) > 1 else tuple(events.parts.get(group, ()))
+        found[group] = replace(whole, parts=parts, folded=events.fold)
     return found
 
 
@@ -184,21 +192,24 @@ def _parts(one: _Asked, stretches: Sequence[_Stretch], states: States, group: st
             standing = found.pieces[stretch.start]
 
 
-def _by_event(session: Session, asked: Sequence[tuple[int, _Asked]]) -> dict[int, dict[str, list[Part]]]:
-    """The events of windows read by event, in order of time and arrival, by group."""
+def _by_event(session: Session, asked: Sequence[tuple[int, _Asked]]) -> dict[int, _ByEvent]:
+    """The events of windows read by event, in order of time and arrival, by group; or the fold that they were added to."""
     spans = [
         hours.Span(n, one.organization, one.meter, one.event, one.window.start, one.window.end, one.window.by_group) for n, one in asked
     ]
     known = dict(asked)
-    found: dict[int, dict[str, list[Part]]] = {}
-    for row in hours.rows(session, hours.EVENTS, spans, events=True):
-        one = known[row.i]
+    found = {n: _ByEvent(one.window.fold.fold() if one.window.fold is not None else None) for n, one in asked}
+    for row in hours.rows(session, hours.EVENTS, spans, events=True, stream=True):
+        one, mine = known[row.i], found[row.i]
         event = Event(row.timestamp, (row.batch_id, row.position), row.quantity, properties(bytes(row.properties)))
         usage = hours.readable(one.meter, event)
-        if usage is not None:
-            group = group_of(one.meter, event.properties) if one.window.by_group else NO_GROUP
-            part = Part(event.timestamp, event.timestamp, usage.quantity, _carried_number(event, one.window.carrying))
-            found.setdefault(row.i, {}).setdefault(group, []).append(part)
+        if usage is None:
+            continue
+        part = Part(event.timestamp, event.timestamp, usage.quantity, _carried_number(event, one.window.carrying))
+        if mine.fold is not None:
+            mine.fold.add(part)
+        else:
+            mine.parts.setdefault(group_of(one.meter, event.properties) if one.window.by_group else NO_GROUP, []).append(part)
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from core.metering.meters import Usage
@@ -39,6 +39,7 @@ class Window(NamedTuple):
     day, week or month of the organization's billing timezone that has usage, for each bucket of the metric, or for each event.
     `carrying` names a property whose number each part by event carries (the price of a dynamic model). A latest value, a mean over time or
     a count of what is present goes on from what stood since `standing_from` (None: it begins anew, unless the metric is recurring).
+    With `fold` the events of a window by event are not parts of the answer: they are added to a fold of its own, whatever their number.
     """
 
     organization_id: uuid.UUID
@@ -49,6 +50,7 @@ class Window(NamedTuple):
     by: By | None = None
     carrying: str | None = None
     standing_from: datetime | None = None
+    fold: Folds | None = None
 
 
 class Part(NamedTuple):
@@ -58,6 +60,20 @@ class Part(NamedTuple):
     end: datetime
     quantity: Decimal
     carried: Decimal | None = None
+
+
+class Fold(Protocol):
+    """Takes events one by one, in order of time and arrival, and keeps what it needs of them."""
+
+    def add(self, event: Part, /) -> None:
+        """The next event."""
+
+
+class Folds(Protocol):
+    """Makes a `Fold`; compared by value."""
+
+    def fold(self) -> Fold:
+        """A new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,7 @@ class Answer:
     events: int
     parts: tuple[Part, ...] = ()
     pieces: Mapping[datetime, Usage] | None = None
+    folded: Fold | None = None
 
 
 def hour_floor(at: datetime) -> datetime:

@@ -120,16 +120,20 @@ def _times(multiplier: Decimal) -> str:
 
 
 def _percentage(model: Percentage, usage: Events) -> Charged:
-    found = percentage(model, usage.amounts)
+    found = percentage(model, usage.amounts, usage.bands)
     rate = model.rate_percent.scaleb(-2)
     steps = [_step(f"{plain(model.rate_percent)} % of the amount", found.paid_amount, rate)]
     if model.fixed_fee_per_event:
         steps.append(_step("Fee per event", Decimal(found.paid_events), model.fixed_fee_per_event))
     if held := found.fee - sum((step.amount for step in steps), _ZERO):
         steps.append(_lump("Least and most per event", held))
-    events = len(usage.amounts)
-    free = "" if found.paid_events == events else f", {events - found.paid_events} of {events} events free"
-    return _charged(total(usage), steps, f"each event on its own{free}")
+    return _charged(total(usage), steps, _free_words(model, usage.count, found.paid_events))
+
+
+def _free_words(model: Percentage, events: int, paid: int) -> str:
+    if model.reads_sums and model.free_amount is not None:
+        return f"all events together, the first {plain(model.free_amount)} free"
+    return "each event on its own" + ("" if paid == events else f", {events - paid} of {events} events free")
 
 
 def _prorated(model: GraduatedProrated, usage: Changes) -> Charged:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from core.pricing.percentage import PaidEvents, Percentage, percentage
 from core.pricing.price import tier_index
 from core.pricing.rules import PriceModel, Tier
 from core.pricing.usage import ProratedChange
@@ -18,66 +19,10 @@ _ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Percentage:
-    """A fee on every event: `rate_percent` of its amount plus a fixed fee, held between `min_per_event` and `max_per_event`.
-
-    An event is free while fewer than `free_events` and less than `free_amount` were used; when both are given, both must hold.
-    The event that crosses `free_amount` pays for the excess.
-    """
-
-    rate_percent: Decimal
-    fixed_fee_per_event: Decimal = _ZERO
-    free_events: int | None = None
-    free_amount: Decimal | None = None
-    min_per_event: Decimal | None = None
-    max_per_event: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class GraduatedProrated:
     """A graduated price of a quantity that changes within the cycle: running full units choose the tier, prorated units are priced."""
 
     tiers: tuple[Tier, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PaidEvents:
-    """Result of a percentage price: the fee, and the amount and number of events it was charged on. Major units, unrounded."""
-
-    fee: Decimal
-    paid_amount: Decimal
-    paid_events: int
-
-
-def percentage(model: Percentage, amounts: Sequence[Decimal]) -> PaidEvents:
-    """The fee on events of these amounts, in the order they happened."""
-    fee = paid_amount = used = _ZERO
-    paid_events = 0
-    for events_before, amount in enumerate(amounts):
-        charged = _charged(model, events_before, used, amount)
-        used += amount
-        if charged is not None:
-            fee += _event_fee(model, charged)
-            paid_amount += charged
-            paid_events += 1
-    return PaidEvents(fee, paid_amount, paid_events)
-
-
-def _charged(model: Percentage, events_before: int, amount_before: Decimal, amount: Decimal) -> Decimal | None:
-    """The part of the event that is charged; None if the event is free."""
-    events, allowance = model.free_events, model.free_amount
-    if (events is None and allowance is None) or (events is not None and events_before >= events):
-        return amount
-    if allowance is None or amount_before + amount <= allowance:
-        return None
-    return min(amount, amount_before + amount - allowance)
-
-
-def _event_fee(model: Percentage, amount: Decimal) -> Decimal:
-    fee = amount * model.rate_percent.scaleb(-2) + model.fixed_fee_per_event
-    if model.min_per_event is not None:
-        fee = max(fee, model.min_per_event)
-    return fee if model.max_per_event is None else min(fee, model.max_per_event)
 
 
 def graduated_prorated(tiers: Sequence[Tier], changes: Sequence[ProratedChange]) -> Fraction:

@@ -157,6 +157,8 @@ def _read(data: Any) -> Usage:
             return Grouped({tuple(key): Decimal(quantity) for key, quantity in pairs})
         case {"metrics": pairs}:
             return ByMetric({code: Decimal(quantity) for code, quantity in pairs})
+        case {"events": amounts}:  # as lines kept them once
+            return Events(tuple(map(Decimal, amounts)))
         case {"free": [count, amount], "charged": bands}:
             return Events((), tuple(Band(n, Decimal(charged)) for n, charged in bands), Band(count, Decimal(amount)))
         case {"changes": pairs}:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
+from typing import NamedTuple
 
 _ZERO = Decimal(0)
 
@@ -22,11 +23,31 @@ class ByMetric:
     quantities: Mapping[str, Decimal]
 
 
+class Band(NamedTuple):
+    """So many events, and the sum of their amounts."""
+
+    events: int
+    amount: Decimal
+
+
+NO_EVENTS = Band(0, _ZERO)
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The amount of each event, in the order they happened."""
+    """The amounts of single events, in the order they happened, then `bands` of events whose order and single amounts do not matter.
+
+    `free` are events that were taken out because they cost nothing.
+    """
 
     amounts: tuple[Decimal, ...]
+    bands: tuple[Band, ...] = ()
+    free: Band = NO_EVENTS
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return len(self.amounts) + self.free.events + sum(band.events for band in self.bands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +98,7 @@ def total(usage: Usage) -> Decimal:
         case ByMetric():
             return next(iter(usage.quantities.values()), _ZERO)
         case Events():
-            return sum(usage.amounts, _ZERO)
+            return sum((band.amount for band in usage.bands), usage.free.amount) + sum(usage.amounts, _ZERO)
         case Changes():
             return sum((change.units for change in usage.changes), _ZERO)
         case Carried():
@@ -96,7 +117,8 @@ def _merged(one: Usage, other: Usage) -> Usage:
         case ByMetric(), ByMetric():
             return ByMetric({code: quantity + other.quantities.get(code, _ZERO) for code, quantity in one.quantities.items()})
         case Events(), Events():
-            return Events(one.amounts + other.amounts)
+            free = Band(one.free.events + other.free.events, one.free.amount + other.free.amount)
+            return Events(one.amounts + other.amounts, one.bands + other.bands, free)
         case Changes(), Changes():
             return Changes(one.changes + other.changes)
         case Carried(), Carried():

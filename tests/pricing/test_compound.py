@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.pricing.charge import explain_charge
 from core.pricing.compound import CapacityTier, PaidEvents, Percentage, ProratedChange, capacity, graduated_prorated, percentage
+from core.pricing.percentage import settled, summed
 from core.pricing.price import price
 from core.pricing.rules import Graduated, Tier
+from core.pricing.usage import Events, merged
 
 D = Decimal
 TIERS = (Tier(D(5), D(10), D(100)), Tier(None, D(5), D(50)))
@@ -53,3 +56,34 @@ def test_capacity_takes_the_first_tier_that_holds_everything() -> None:
     for too_much in ({"projects": D(21)}, {"unheard of": D(1)}):
         with pytest.raises(ValueError, match="no capacity tier"):
             capacity(tiers, too_much)
+
+
+amounts = st.lists(st.decimals("0", "200", places=2), max_size=30)
+maybe = st.one_of(st.none(), st.decimals("0", "300", places=1))
+percentages = st.builds(
+    lambda rate, fixed, free, allowance, bounds: Percentage(rate, fixed, free, allowance, *bounds),
+    st.decimals("0", "9", places=2),
+    st.sampled_from([D(0), D("0.3")]),
+    st.one_of(st.none(), st.integers(0, 8)),
+    maybe,
+    st.sampled_from([(None, None), (D("0.5"), None), (None, D("1.5")), (D("0.5"), D("1.5"))]),
+)
+
+
+@given(percentages, amounts, amounts)
+def test_what_is_kept_of_events_is_as_good_as_all_of_them(model: Percentage, first: list[Decimal], then: list[Decimal]) -> None:
+    """Also when windows that were read apart are added up, and when what is left is stored."""
+    whole = explain_charge(model, Events((*first, *then)))
+    folded = []
+    for part in (first, then):
+        fold = model.fold()
+        for amount in part:
+            fold.add(amount)
+        folded.append(fold.events())
+    kept = merged(folded, Events(()))
+    assert isinstance(kept, Events)
+    assert explain_charge(model, kept) == whole
+    assert explain_charge(model, settled(model, kept)) == whole
+    if model.reads_sums:
+        sums = [summed(model, len(part), sum(part, D(0))) for part in (first, then)]
+        assert explain_charge(model, merged(sums, Events(()))) == whole

@@ -10,7 +10,7 @@ import pytest
 from core.periods import Interval, calendar_anchor
 from core.pricing.models import parse, to_json
 from core.pricing.proration import Proration
-from core.pricing.replay import EVENTS_MAX, again, inputs
+from core.pricing.replay import again, inputs
 from core.pricing.rules import Flat
 from core.pricing.terms import Kind, Rule, Term, Timing
 from core.pricing.timeline import Owed, owed, segments
@@ -63,13 +63,15 @@ def test_seats_included_units_discounts_and_commitments_come_out_again(policy: P
     check(terms, {("m", window.start, window.end): Decimal(4321) for window in windows}, "EUR")
 
 
-def test_usage_of_very_many_events_is_not_kept_and_says_so() -> None:
-    rule = Rule("share", "share", Kind.USAGE, Timing.IN_ARREARS, parse({"model": "percentage", "rate_percent": "1"}), "metric")
-    terms = [term(rule)]
-    usage = Events((Decimal(1),) * (EVENTS_MAX + 1))
-    ((_, entry),) = owed(segments(terms, as_of=END), {(rule.reads, START, CHANGE): usage}, "EUR").items()
-    with pytest.raises(ValueError, match="5001 events were not kept"):
-        again(stored(entry, terms), "EUR")
+def test_of_any_number_of_events_a_few_figures_are_kept_and_are_enough() -> None:
+    price = {"model": "percentage", "rate_percent": "1.1", "fixed_fee_per_event": "0.02", "free_events": "700", "free_amount": "31000"}
+    bounded = {**price, "min_per_event": "0.40", "max_per_event": "0.9"}
+    for model in (price, bounded, {"model": "percentage", "rate_percent": "2"}, {**price, "fixed_fee_per_event": "0"}):
+        rule = Rule("share", "share", Kind.USAGE, Timing.IN_ARREARS, parse(model), "metric")
+        usage = Events(tuple(Decimal(n % 97) for n in range(6001)))
+        check([term(rule)], {(rule.reads, START, CHANGE): usage}, "EUR")
+        ((_, entry),) = owed(segments([term(rule)], as_of=END), {(rule.reads, START, CHANGE): usage}, "EUR").items()
+        assert len(json.dumps(inputs(entry, [term(rule)]))) < 300
 
 
 def test_a_line_without_a_price_is_none() -> None:
