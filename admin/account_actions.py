@@ -1,8 +1,8 @@
-"""What an operator does for an account: start a subscription, write an invoice by hand, make an API key."""
+"""What an operator does for an account: write an invoice by hand, make an API key."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,17 +11,13 @@ from werkzeug.wrappers import Response
 
 from admin import blueprint
 from admin.reason import why
-from core import audit, clock, rendering
-from core.catalog import queries as catalog
+from core import audit, clock
 from core.db import db, transaction
-from core.errors import BillingError, FieldError, Invalid
+from core.errors import BillingError, Invalid
 from core.identity import keys, queries
 from core.identity.models import Organization
 from core.invoicing import manual
-from core.subscriptions import lifecycle
-from core.subscriptions.models import AnchorMode
 from web.auth import requires
-from web.dates import begins, read_day
 from web.forms import field_errors, once
 from web.htmx import page
 
@@ -32,46 +28,6 @@ SCOPES = (
     ("billing:write", "Change billing, reading included"),
 )
 LIVES = (("", "No expiry"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year"))
-ANCHORS = (
-    (AnchorMode.ANNIVERSARY.value, "Anniversary", "Each period begins on the day of the month it started."),
-    (AnchorMode.CALENDAR.value, "Calendar", "Periods are whole months; the first one is shorter and charged in proportion."),
-)
-
-
-@blueprint.get("/accounts/<uuid:account_id>/subscriptions/new")
-@requires("subscriptions.change")
-def new_subscription(account_id: UUID) -> Response:
-    """The form."""
-    return _subscription_form(_account(account_id))
-
-
-@blueprint.post("/accounts/<uuid:account_id>/subscriptions")
-@requires("subscriptions.change")
-def start_subscription(account_id: UUID) -> Response:
-    """Start it; the first invoice follows within seconds."""
-    found = _account(account_id)
-
-    def work() -> str:
-        days = request.form.get("trial_period_days", "").strip()
-        begun = lifecycle.start(
-            db.session(),
-            account_id,
-            plan=request.form.get("plan", ""),
-            at=clock.now(found),
-            actor=g.actor,
-            start_at=_starts(found),
-            anchor=request.form.get("anchor", AnchorMode.ANNIVERSARY),
-            quantity=request.form.get("quantity", "").strip() or 1,
-            trial_period_days=_whole(days) if days else None,
-            billing_day=_billing_day(),
-            trial_end_without_method=request.form.get("trial_end_without_method") or None,
-        )
-        return url_for("admin.subscription", subscription_id=begun.id)
-
-    try:
-        return once(work)
-    except BillingError as error:
-        return _subscription_form(found, field_errors(error), status=error.status)
 
 
 @blueprint.get("/accounts/<uuid:account_id>/invoices/new")
@@ -141,30 +97,6 @@ def _account(account_id: UUID) -> Organization:
     return queries.organization(db.session(), account_id)
 
 
-def _starts(found: Organization) -> datetime | None:
-    """The first instant of the day typed; None means now."""
-    typed = request.form.get("start", "").strip()
-    day = read_day(typed)
-    if typed and day is None:
-        raise Invalid("The day cannot be read.", errors=(FieldError("/start", "Enter the day it starts."),))
-    if day is None or day == rendering.local_day(clock.now(found), found.timezone):
-        return None
-    return begins(day, found.timezone)
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 4:
-        raise Invalid("The trial cannot be read.", errors=(FieldError("/trial_period_days", "Enter a whole number of days."),))
-    return int(text)
-
-
-def _billing_day() -> int | None:
-    typed = request.form.get("billing_day", "").strip()
-    if typed and (not typed.isascii() or not typed.isdigit() or not 1 <= int(typed[:4]) <= 31):
-        raise Invalid("The day cannot be read.", errors=(FieldError("/billing_day", "Enter a day of the month, 1 to 31."),))
-    return int(typed) if typed else None
-
-
 def _typed_lines() -> list[dict[str, str]]:
     names = ("description", "quantity", "unit_price", "unit")
     columns = [request.form.getlist(name) for name in names]
@@ -173,23 +105,6 @@ def _typed_lines() -> list[dict[str, str]]:
         {name: (column[row].strip() if row < len(column) else "") for name, column in zip(names, columns, strict=True)}
         for row in range(rows)
     ]
-
-
-def _subscription_form(found: Organization, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
-    versions = catalog.live_versions(db.session(), currency=found.currency, public=None)
-    if not versions and not errors:
-        errors = {"": f"No plan is offered in {found.currency}. Publish one first."}
-    return page(
-        "admin/accounts/subscribe.html",
-        status=status,
-        current="accounts",
-        account=found,
-        form=request.form,
-        errors=errors or {},
-        versions=versions,
-        anchors=ANCHORS,
-        today=rendering.local_day(clock.now(found), found.timezone),
-    )
 
 
 def _invoice_form(found: Organization, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.catalog import publish
 from core.identity.models import OperatorRole
 from core.invoicing import queries as invoicing
 from core.subscriptions import queries
 from core.subscriptions.models import SubscriptionStatus
-from tests.admin.conftest import Count, Enter
+from tests.admin.conftest import NOW, Count, Enter
 from tests.factories import make_organization, make_plan, make_subscription
+from tests.invoicing.books import issued
 from tests.portal.story import Story
 
 REASON = "Asked for by Lena on the phone"
@@ -116,3 +120,45 @@ def test_the_list_takes_as_many_statements_for_many_rows(session: Session, enter
     for _ in range(12):
         make_subscription(session, make_organization(session), version)
     assert statements("/admin/subscriptions") == few
+
+
+def test_an_agreement_is_previewed_and_then_started_as_it_was_shown(
+    client: FlaskClient, session: Session, enter: Enter, quillmark: Story
+) -> None:
+    token, customer = enter(), make_organization(session, timezone="Europe/Berlin", tax_rate_percent=Decimal(19))
+    seats = {"licensed": "seats", "name": "Seats", "model": "per_unit", "unit_price": "12.00", "quantity_min": "2"}
+    values = {"currency": "EUR", "billing_period": "month", "actor": audit.SYSTEM, "at": NOW}
+    publish.create_version(session, code="team", name="Team", base_price="50.00", prices=[seats], **values)
+    publish.create_version(session, code="care", name="Care", base_price="30.00", kind="add_on", **values)
+    address = f"/admin/accounts/{customer.id}/subscriptions"
+    form = {
+        "csrf_token": token, "idempotency_key": "agreed-one", "plan": "team", "start": "2026-11-01", "anchor": "calendar",
+        "quantities_seats": "5", "base_price": "40.00", "prices_0_code": "team/seats", "prices_0_amount": "10.00",
+        "phases_0_start_at": "2027-01-01", "phases_0_quantities": "seats 20", "items_0_plan": "care", "items_0_quantity": "2",
+        "contract_interval": "year", "contract_count": "1", "contract_renews": "yes", "notice_days": "30",
+    }  # fmt: skip
+    for field, wrong, named in (
+        ("prices_0_amount", "ten", "prices_0_amount"),
+        ("prices_0_code", "solo/base", "prices_0_code"),
+        ("phases_0_quantities", "seats 1", "phases_0_quantities"),
+        ("phases_0_start_at", "", "phases_0_start_at"),
+        ("start", "2026-01-01", "start"),
+        ("items_0_quantity", "0", "items_0_quantity"),
+    ):
+        refused = client.post(address, data={**form, field: wrong, "act": "preview"})
+        assert (refused.status_code, f'href="#f-{named}"' in refused.text) == (422, True), field
+    shown = client.post(address, data={**form, "act": "preview"})
+    assert shown.status_code == 200
+    figures = re.findall(r'class="nowrap"><time[^>]*>([^<,]*).*?strong"><data value="([\d.]+)"', shown.text, re.S)
+    assert list(queries.subscriptions(session, customer.id)) == []
+    started = client.post(address, data=form)
+    assert started.status_code == 303
+    [made] = queries.subscriptions(session, customer.id)
+    assert (made.contract_count, [term.quantities["seats"] for term in made.terms]) == (1, ["5", "20"])
+    assert [str(item.quantity) for item in made.items] == ["2"]
+    page = client.get(started.location).text
+    assert "A cancellation now holds on" in page
+    assert re.search(r"Seats</th><td class=\"num strong\">\s*€10\.00", page)
+    months = (NOW, datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+    billed = [issued(session, queries.subscription(session, customer.id, made.id), month) for month in months]
+    assert [total for _, total in figures][:3] == [f"{invoice.total_minor / 100:.2f}" for invoice in billed]
