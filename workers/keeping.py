@@ -30,4 +30,4 @@ def _keep(application: Flask) -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # on Linux it is the thread's own: counting goes first
     with application.app_context(), only_one(LOCK) as mine:
         if mine:
-            keeping.keep(config.current(), now=clock.now)  # what it raises ends this thread, with its traceback in the log
+            keeping.keep(config.current(), at=clock.now())  # what it raises ends this thread, with its traceback in the log

@@ -6,8 +6,9 @@ was killed goes on where it stopped; a step that is refused is left for the next
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -46,8 +47,8 @@ class Step(NamedTuple):
 def is_due(session: Session, *, hour: int, at: datetime) -> bool:
     """Whether a run is open, or none began since today's (UTC) or, before that hour, yesterday's time for it."""
     newest = session.execute(select(UsageKeeping.started_at, UsageKeeping.finished_at).order_by(UsageKeeping.id.desc()).limit(1)).first()
-    time = at.replace(hour=hour, minute=0, second=0, microsecond=0)
-    return newest is None or newest.finished_at is None or newest.started_at < (time if at >= time else time - timedelta(days=1))
+    today = at.replace(hour=hour, minute=0, second=0, microsecond=0)
+    return newest is None or newest.finished_at is None or newest.started_at < (today if at >= today else today - timedelta(days=1))
 
 
 def runs(session: Session, *, limit: int = 10) -> Sequence[UsageKeeping]:
@@ -55,26 +56,37 @@ def runs(session: Session, *, limit: int = 10) -> Sequence[UsageKeeping]:
     return session.scalars(select(UsageKeeping).order_by(UsageKeeping.id.desc()).limit(limit)).all()
 
 
-def keep(settings: Settings, *, now: Callable[[], datetime], actor: Actor = KEEPER) -> int:
-    """Do today's run, or what is left of the one that is open; its number. One at a time: the caller sees to that (`only_one`)."""
+def keep(settings: Settings, *, at: datetime, actor: Actor = KEEPER) -> int | None:
+    """Do today's run, or what is left of the one that is open; its number, None when none is due. One at a time: use `only_one`.
+
+    It begins at `at`; what it writes down later is later by as much.
+    """
+    began = time.monotonic()
     with transaction() as session:
         run = session.scalars(select(UsageKeeping).where(UsageKeeping.finished_at.is_(None))).first()
         if run is None:
-            run = UsageKeeping(started_at=now())
+            hour = settings.usage_keeping_hour
+            if hour is None or not is_due(session, hour=hour, at=at):
+                return None
+            run = UsageKeeping(started_at=at)
             session.add(run)
             session.flush()
         run_id = run.id
     place = Place(settings.archive_url) if settings.archive_url else None
-    waiting = _steps(settings, archives=place is not None, at=now())
+    waiting = _steps(settings, archives=place is not None, at=at)
     while waiting:
         step = waiting.pop(0)
         try:
-            waiting[:0] = _do(run_id, step, place, actor=actor, at=now())
+            waiting[:0] = _do(run_id, step, place, actor=actor, at=_later(at, began))
         except (BillingError, LockNotAvailable) as error:
             _leave(run_id, step, str(error).splitlines()[0])
     with transaction() as session:
-        _run(session, run_id).finished_at = now()
+        _run(session, run_id).finished_at = _later(at, began)
     return run_id
+
+
+def _later(at: datetime, began: float) -> datetime:
+    return at + timedelta(seconds=time.monotonic() - began)
 
 
 def _steps(settings: Settings, *, archives: bool, at: datetime) -> list[Step]:

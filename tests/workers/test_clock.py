@@ -131,3 +131,16 @@ def test_a_mail_server_that_is_away_loses_no_mail(worker: Flask, queue: Queue) -
             waiting = session.scalars(select(Notification).where(Notification.status == "pending")).all()
             assert waiting
             assert {n.attempts > 0 and bool(n.last_error) for n in waiting} == {True}
+
+
+def test_usage_is_archived_and_purged_once_a_day(worker: Flask, queue: Queue) -> None:
+    search = [clock.Sweep(clock.keeping_time, 60)]
+    begun = "UPDATE usage_keepings SET started_at = now() - interval '{0} days', finished_at = now() - interval '{0} days'"
+    for days, rung in ((0, 0), (2, 1)):
+        with transaction() as session:
+            session.execute(text(begun.format(days)))
+        assert clock.tick(search, clock.Bell(), now=100.0 * (days + 1)) == rung
+    assert queue.drain(times=2) == ["keep_usage"]
+    with transaction() as session:
+        assert session.scalar(text("SELECT count(*) FROM usage_keepings WHERE finished_at > now() - interval '1 day'")) == 1
+    assert clock.tick(search, clock.Bell(), now=1000.0) == 0
