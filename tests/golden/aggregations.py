@@ -37,11 +37,11 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
     readings = [_reading(event, given) for event in events]
     out: dict[str, object] = {"events_count": len(readings)}
     if name == "weighted_sum":
-        return out | _weighted(given, readings)
+        return out | _weighted(given, events, readings)
     if name == "unique_count_prorated":
-        window = given["window"]
-        days = unique_days(readings, Period(at(window["from"]), at(window["to"])), given.get("timezone", "UTC"))
-        return out | _values(Fraction(days, int(given["period_days"])), given)
+        window, timezone = Period(at(given["window"]["from"]), at(given["window"]["to"])), given.get("timezone", "UTC")
+        days = unique_days(readings, window, timezone)
+        return out | _values(Fraction(days, int(given.get("period_days") or window.days(timezone))), given)
     if name == "max_of_daily_sum":
         return out | _values(max_of_daily_sums(readings, given.get("timezone", "UTC")), given)
     if name not in {member.value for member in Aggregation}:
@@ -88,9 +88,11 @@ def _values(value: Decimal | Fraction, given: Mapping[str, Any]) -> dict[str, ob
     rounded = round_quantity(value, Rounding.HALF_UP, int(given.get("decimals", 2)))
     out: dict[str, object] = {"value": value, "total": value, "value_rounded": rounded}
     if "tiers" in given or "unit_price" in given:
-        tiers = tuple(Tier(maybe(t["up_to"]), decimal(t["unit_price"]), decimal(t["flat_fee"])) for t in given.get("tiers", []))
+        tiers = tuple(
+            Tier(maybe(t.get("up_to")), decimal(t.get("unit_price") or 0), decimal(t.get("flat_fee") or 0)) for t in given.get("tiers", [])
+        )
         model = Graduated(tiers) if tiers else PerUnit(decimal(given["unit_price"]))
-        quantity = round_quantity(value, Rounding.HALF_UP, 12)
+        quantity = max(round_quantity(value, Rounding.HALF_UP, 12), Decimal(0))
         currency = given.get("currency", "USD")
         out["amount"] = to_decimal(round_half_up(price(model, quantity), currency), currency)
     return out
@@ -100,19 +102,25 @@ def _split(given: Mapping[str, Any], events: Sequence[Mapping[str, Any]], readin
     out: dict[str, object] = {}
     aggregation = Aggregation(given["aggregation"])
     if names := given.get("group_by"):
-        keys = {id(reading): tuple(_property(event, name) for name in names) for event, reading in zip(events, readings, strict=True)}
-        groups = by_key(readings, lambda reading: keys[id(reading)])
+        groups = _grouped(names, events, readings)
         rows = [{"key": dict(zip(names, key, strict=True)), "value": aggregate(aggregation, rows)} for key, rows in groups.items()]
         out["groups"] = Unordered(rows)
     if unit := given.get("granularity"):
-        buckets = [(bucket.start, [r for r in readings if bucket.contains(r.at)]) for bucket in _buckets(given, unit)]
+        buckets = [(bucket.start, [r for r in readings if bucket.contains(r.at)]) for bucket in _buckets(given, unit, readings)]
         out["buckets"] = [aggregate(aggregation, rows) for _, rows in buckets]
         out["rows"] = [{"start": start, "value": aggregate(aggregation, rows)} for start, rows in buckets if rows]
     return out
 
 
-def _buckets(given: Mapping[str, Any], unit: str) -> list[Period]:
-    start, end, timezone = at(given["window"]["from"]), at(given["window"]["to"]), given.get("timezone", "UTC")
+def _buckets(given: Mapping[str, Any], unit: str, readings: Sequence[Reading]) -> list[Period]:
+    """The buckets of the window; of a case without one, those from the first event to the last."""
+    timezone = given.get("timezone", "UTC")
+    if "window" in given:
+        start, end = at(given["window"]["from"]), at(given["window"]["to"])
+    elif readings:
+        start, end = min(r.at for r in readings), max(r.at for r in readings) + timedelta(microseconds=1)
+    else:
+        return []
     if unit in {interval.value for interval in Interval}:
         return list(cycles(calendar_anchor(Interval(unit), 1, start, timezone), start, end))
     lengths = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
@@ -123,12 +131,32 @@ def _buckets(given: Mapping[str, Any], unit: str) -> list[Period]:
     return [Period(first + n * lengths[unit], first + (n + 1) * lengths[unit]) for n in range((end - first) // lengths[unit] + 1)]
 
 
-def _weighted(given: Mapping[str, Any], readings: Sequence[Reading]) -> dict[str, object]:
-    window = given["window"]
+def _weighted(given: Mapping[str, Any], events: Sequence[Mapping[str, Any]], readings: Sequence[Reading]) -> dict[str, object]:
+    window, initial = given["window"], decimal(given.get("initial_value") or 0)
     end = at(window["to"])
     span = Period(at(window["from"]), end + timedelta(seconds=end.second == 59))
-    value, closing = weighted_sum(readings, span, decimal(given.get("initial_value") or 0))
-    return {"closing_value": closing} | _values(value, given)
+    value, closing = weighted_sum(readings, span, initial)
+    out: dict[str, object] = {"closing_value": closing}
+    if names := given.get("group_by"):
+        rows = [
+            {"key": dict(zip(names, key, strict=True)), "value": weighted_sum(mine, span)[0]}
+            for key, mine in _grouped(names, events, readings).items()
+        ]
+        out["groups"] = Unordered(rows)
+    if unit := given.get("granularity"):
+        means = []
+        for bucket in (found for cut in _buckets(given, unit, readings) if (found := cut.overlap(span))):
+            mean, initial = weighted_sum([reading for reading in readings if bucket.contains(reading.at)], bucket, initial)
+            means.append({"start": bucket.start, "value": mean})
+        out |= {"rows": means, "buckets": [row["value"] for row in means]}
+    return out | _values(value, given)
+
+
+def _grouped(
+    names: Sequence[str], events: Sequence[Mapping[str, Any]], readings: Sequence[Reading]
+) -> dict[tuple[object, ...], list[Reading]]:
+    keys = {id(reading): tuple(_property(event, name) for name in names) for event, reading in zip(events, readings, strict=True)}
+    return by_key(readings, lambda reading: keys[id(reading)])
 
 
 def _rounding(given: Mapping[str, Any]) -> dict[str, object]:

@@ -40,7 +40,7 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
         "cycle_dates": _cycle_dates,
         "billing_run_boundaries": _billing_run,
         "whole_periods": _whole_periods,
-        "anchor_day": lambda g: {"anchor_day": local_date(at(g["start"]), g["timezone"]).day},
+        "anchor_day": lambda g: {"anchor_day": local_date(at(g["start"]), g.get("timezone") or "UTC").day},
         "align_in_month": lambda g: {"date": hung(g, "date").boundary(0)},
         "next_cycle_date": lambda g: {"date": next(_boundaries_from(hung(g, "date"), at(g["date"])))},
     }
@@ -82,7 +82,7 @@ def _calendar_anchor(given: Mapping[str, Any]) -> dict[str, object]:
     if given.get("week_start", "monday") != "monday":
         raise Unsupported("weeks begin on Monday")
     interval, n = interval_of(given)
-    return {"anchor": calendar_anchor(interval, n, at(given["start"]), given["timezone"]).boundary(1)}
+    return {"anchor": calendar_anchor(interval, n, at(given["start"]), given.get("timezone") or "UTC").boundary(1)}
 
 
 def _anchor(given: Mapping[str, Any], start: datetime) -> Anchor:

@@ -1,6 +1,6 @@
 """Charge models: a case's prices become price models, its modifiers become the kernel's modifiers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
@@ -19,6 +19,9 @@ from tests.golden.compare import Unsupported
 from tests.golden.reading import decimal, maybe, only
 
 ZERO = Decimal(0)
+CURRENCY = "USD"
+"""Of cases that name none."""
+HELD = "previously_billed minimum_amount maximum_amount discount_percent"
 PRICES = {
     "per_unit": "unit_price",
     "flat": "flat_price",
@@ -38,6 +41,7 @@ MODIFIERS = (
 
 def answer(given: Mapping[str, Any]) -> dict[str, object]:
     """All figures the kernel can tell about the case."""
+    given = {"currency": CURRENCY, **given}
     with localcontext(EXACT):
         match given.get("model"):
             case "percentage":
@@ -72,10 +76,10 @@ def _priced(given: Mapping[str, Any], name: str) -> dict[str, object]:
     if "groups" in given:
         return _groups(given, name)
     model = _model(given, name)
-    currency = given.get("currency", "USD")
+    currency = given["currency"]
     if "bucket_quantities" in given:
-        amounts = [price(model, decimal(quantity)) for quantity in given["bucket_quantities"]]
-        return _money(sum(amounts, ZERO), currency)
+        amounts = [price(model, _converted(given, decimal(quantity))) for quantity in given["bucket_quantities"]]
+        return {"bucket_amounts": amounts} | _held(given, [sum(amounts, ZERO)], currency)
     metered = decimal(given.get("quantity", 0))
     if isinstance(model, PerUnit | Package):
         metered = max(metered, ZERO)  # a negative total of metered usage bills nothing, as in a timeline
@@ -144,7 +148,7 @@ def _tiers(model: PriceModel, total: Decimal) -> dict[str, object]:
             return {"tier_index": index, "last_tier_index": index}
 
 
-def _held(given: Mapping[str, Any], amounts: list[Decimal], currency: str) -> dict[str, object]:
+def _held(given: Mapping[str, Any], amounts: Sequence[Decimal], currency: str) -> dict[str, object]:
     """Discount, then the bounds of the period, line by line in the order of the tiers."""
     base = sum(amounts, ZERO)
     discount = base * decimal(given.get("discount_percent") or 0) / 100
@@ -175,19 +179,21 @@ def _rounded(amount: Decimal, currency: str) -> Decimal:
 
 
 def _groups(given: Mapping[str, Any], name: str) -> dict[str, object]:
-    groups = given["groups"]
+    """Each group priced alone, at its own price where it has one."""
+    groups, prices = given["groups"], given.get("unit_price_by_group", {})
+    if isinstance(groups, list) and all(isinstance(group, dict) and {"key", "quantity"} <= group.keys() for group in groups):
+        groups = {group["key"]: group["quantity"] for group in groups}
     if not isinstance(groups, dict):
         raise Unsupported("groups that are not an object of quantities")
-    prices = given.get("unit_price_by_group", {})
     amounts: dict[str, Decimal] = {}
     for key, quantity in groups.items():
         model = PerUnit(decimal(prices[key])) if key in prices else _model(given, name)
-        amounts[key] = price(model, decimal(quantity))
-    return {"group_amounts": amounts} | _money(sum(amounts.values(), ZERO), given.get("currency", "USD"))
+        amounts[key] = price(model, _converted(given, decimal(quantity)))
+    return {"group_amounts": amounts} | _held(given, list(amounts.values()), given["currency"])
 
 
 def _percentage(given: Mapping[str, Any]) -> dict[str, object]:
-    only(given, "model currency event_amounts rate_percent fixed_fee_per_event free_events free_amount min_per_event max_per_event")
+    only(given, f"model currency event_amounts rate_percent fixed_fee_per_event free_events free_amount min_per_event max_per_event {HELD}")
     free_events = given.get("free_events")
     model = Percentage(
         decimal(given["rate_percent"]),
@@ -200,25 +206,20 @@ def _percentage(given: Mapping[str, Any]) -> dict[str, object]:
     result = percentage(model, [decimal(amount) for amount in given["event_amounts"]])
     total = sum(map(decimal, given["event_amounts"]), ZERO)
     unit = Fraction(result.fee) / Fraction(total) if total else ZERO
-    return {"paid_amount": result.paid_amount, "paid_events": result.paid_events, "unit_amount": unit} | _money(
-        result.fee, given["currency"]
-    )
+    paid = {"paid_amount": result.paid_amount, "paid_events": result.paid_events, "unit_amount": unit, "base_amount": result.fee}
+    return paid | _held(given, [result.fee], given["currency"])
 
 
 def _graduated_prorated(given: Mapping[str, Any]) -> dict[str, object]:
     only(given, "model currency events tiers")
-    tiers = [Tier(maybe(t["up_to"]), decimal(t["unit_price"]), decimal(t["flat_fee"])) for t in given["tiers"]]
+    tiers = [Tier(maybe(t.get("up_to")), decimal(t.get("unit_price") or 0), decimal(t.get("flat_fee") or 0)) for t in given["tiers"]]
     changes = [ProratedChange(decimal(event["units"]), decimal(event["prorated_units"])) for event in given["events"]]
     return _money(graduated_prorated(tiers, changes), given["currency"])
 
 
 def _dynamic(given: Mapping[str, Any]) -> dict[str, object]:
     """The price is carried by the events: what was metered is money, times a multiplier."""
-    only(
-        given,
-        "model currency metered_amount multiplier event_amount_minor_total previously_billed minimum_amount "
-        "maximum_amount discount_percent quantity",
-    )
+    only(given, f"model currency metered_amount multiplier event_amount_minor_total quantity {HELD}")
     if "event_amount_minor_total" in given:
         amount = decimal(given["event_amount_minor_total"]).scaleb(-exponent(given["currency"]))
     else:
@@ -227,22 +228,24 @@ def _dynamic(given: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _capacity(given: Mapping[str, Any]) -> dict[str, object]:
-    only(given, "model currency quantities capacity_tiers")
+    only(given, f"model currency quantities capacity_tiers {HELD}")
     tiers = [
         CapacityTier(decimal(tier["price"]), {name: maybe(limit) for name, limit in tier["limits"].items()})
         for tier in given["capacity_tiers"]
     ]
     quantities = {name: decimal(value) for name, value in given["quantities"].items()}
     try:
-        return _money(capacity(tiers, quantities), given["currency"])
+        return _held(given, [capacity(tiers, quantities)], given["currency"])
     except ValueError:
         return {"error": "no_tier"}
 
 
 def _sum(given: Mapping[str, Any]) -> dict[str, object]:
-    only(given, "model currency parts")
+    only(given, f"model currency parts {HELD}")
     parts = [answer({"currency": given["currency"], **part}) for part in given["parts"]]
     amounts = [part["amount"] for part in parts]
+    if any(key in given for key in HELD.split()):
+        return {"part_amounts": amounts} | _held(given, [amount for amount in amounts if isinstance(amount, Decimal)], given["currency"])
     total = sum((Fraction(amount) for amount in amounts if isinstance(amount, Decimal | Fraction)), Fraction(0))
     return {"part_amounts": amounts} | _money(total, given["currency"])
 
@@ -260,7 +263,7 @@ CYCLE = [datetime(2026, 6, day, tzinfo=UTC) for day in (1, 11, 21)] + [datetime(
 
 def _flat(given: Mapping[str, Any]) -> dict[str, object]:
     """A flat fee over a cycle that two changes cut into a first, a middle and a last line."""
-    only(given, "model currency flat_price payment_term line_position quantity")
+    only(given, f"model currency flat_price payment_term line_position quantity {HELD}")
     position = given.get("line_position", "whole_period")
     lines = {"whole_period": (0, 3), "first": (0, 1), "mid_period": (1, 2), "last": (2, 3)}
     if position not in lines:
@@ -279,4 +282,4 @@ def _flat(given: Mapping[str, Any]) -> dict[str, object]:
             billed[key] = entry.minor
         belongs = CYCLE[first] <= as_of < CYCLE[last] if rule.timing is Timing.IN_ADVANCE else CYCLE[first] < as_of <= CYCLE[last]
         amount += now if belongs else 0
-    return _money(to_decimal(amount, given["currency"]), given["currency"])
+    return _held(given, [to_decimal(amount, given["currency"])], given["currency"])

@@ -121,9 +121,11 @@ def _change(given: Mapping[str, Any]) -> dict[str, object]:
     )
     behavior = given.get("proration_behavior", "prorate")
     old, new = _side(given, "old"), _side(given, "new")
+    if behavior in ("none", "no_proration"):  # what was paid stays, the new price begins with the next period
+        return _netted(Decimal(0), Decimal(0)) | {"new_period_start": _period(given).start}
     if behavior == "reset":
         return _netted(Decimal(0), _money(new, given)) | {"new_period_start": at(given["at"])}
-    if behavior != "prorate":
+    if behavior not in ("prorate", "invoice", "next_period", "create_prorations"):  # they differ in when it is invoiced
         raise Unsupported(f"proration behavior {behavior}")
     rest = _rest(given)
     restarts = given.get("interval_change") == "resets_cycle" and given.get("old_interval") != given.get("new_interval")
@@ -163,7 +165,8 @@ def decimal_times(amount: object, part: Fraction) -> Fraction:
 def _remaining(given: Mapping[str, Any]) -> dict[str, object]:
     only(
         given,
-        "op amount currency period_start period_end period_end_inclusive at timezone day_count decimals amount_paid previous_credits",
+        "op amount currency period_start period_end period_end_inclusive at timezone day_count decimals amount_paid "
+        "previous_credits interval",
     )
     rest = _rest(given)
     exact = decimal_times(given["amount"], rest)
@@ -178,12 +181,21 @@ def _remaining(given: Mapping[str, Any]) -> dict[str, object]:
 
 def _cap_credit(given: Mapping[str, Any]) -> dict[str, object]:
     only(given, "op potential_credit amount_paid previous_credits currency")
-    return {"credit": capped_credit(decimal(given["potential_credit"]), decimal(given["amount_paid"]), decimal(given["previous_credits"]))}
+    paid, before = decimal(given["amount_paid"]), decimal(given.get("previous_credits", 0))
+    return {"credit": capped_credit(decimal(given["potential_credit"]), paid, before)}
 
 
 def _cancel(given: Mapping[str, Any]) -> dict[str, object]:
-    only(given, "op price currency period_start period_end at timezone day_count")
-    return {"net_rounded": -_money(decimal_times(given["price"], _rest(given)), given)}
+    only(
+        given,
+        "op price quantity currency period_start period_end period_end_inclusive at timezone day_count amount_paid "
+        "previous_credits interval",
+    )
+    exact = decimal_times(given["price"], _rest(given)) * Fraction(decimal(given.get("quantity", 1)))
+    credit = _money(exact, given)
+    if "amount_paid" in given:
+        credit = capped_credit(credit, decimal(given["amount_paid"]), decimal(given.get("previous_credits", 0)))
+    return {"net_rounded": -credit, "credit_rounded": -credit}
 
 
 def _cycle(given: Mapping[str, Any], moment: datetime) -> Period:
@@ -216,11 +228,12 @@ def _fee_for_days(given: Mapping[str, Any]) -> dict[str, object]:
         given, at(given["from"], given.get("timezone") or "UTC"), at(given["to_inclusive"], given.get("timezone") or "UTC")
     )
     exact = decimal_times(given["price"], _part_of_cycle(given, window))
-    minor = round_half_up(exact, given["currency"])
+    currency = given.get("currency", "USD")
+    minor = round_half_up(exact, currency)
     return {
-        "amount": to_decimal(minor, given["currency"]),
+        "amount": to_decimal(minor, currency),
         "amount_minor": minor,
-        "amount_minor_precise": exact / Fraction(to_decimal(1, given["currency"])),
+        "amount_minor_precise": exact / Fraction(to_decimal(1, currency)),
     }
 
 
@@ -240,7 +253,7 @@ def _create_and_terminate(given: Mapping[str, Any]) -> dict[str, object]:
         given,
         "op currency price tax_percent interval interval_count anchor_mode billing_mode started_at terminated_at timezone subscription_at",
     )
-    currency = given["currency"]
+    currency = given.get("currency", "USD")
     started, ended = at(given["started_at"]), at(given["terminated_at"])
     cycle = _cycle(given, started)
     last_day = cycle.end - SECOND

@@ -81,7 +81,7 @@ def _run_case(path: Path, case: Any, count: Count, result: Result) -> None:
         count.unsupported += 1
         result.reasons[path.name, "?", "not a case with input and expected"] += 1
         return
-    given = case["input"]
+    given = {key: value for key, value in case["input"].items() if value is not None}  # null means absent
     question = next((str(given[key]) for key in ("op", "model", "aggregation") if key in given), "?")
     expected = {key: value for key, value in case["expected"].items() if not key.endswith(NOT_FIGURES) and key not in NOT_FIGURES}
     try:
