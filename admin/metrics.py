@@ -1,37 +1,40 @@
-"""The form that makes a metric, for instance of an event name that is kept without one."""
+"""Metrics: one with what it says and said, the form that makes one, and the one that changes its words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from flask import g, request, url_for
 from werkzeug.wrappers import Response
 
-from admin import blueprint
+from admin import blueprint, metric_form
 from core import clock
 from core.db import db
-from core.errors import BillingError, FieldError, Invalid
+from core.errors import BillingError
 from core.metering import metrics as metering
-from core.metering.models import Aggregation
-from core.money import parse_decimal
+from core.metering.models import Aggregation, LatePolicy, Metric
+from core.metering.revisions import proposing
 from web.auth import requires
-from web.forms import field_errors, once
+from web.forms import once
 from web.htmx import page
 
-FIELDS = ("code", "name", "unit", "event_name", "aggregation", "property", "percentile", "group_by")
-MEANINGS = {
-    Aggregation.COUNT: "Count: how many events",
-    Aggregation.SUM: "Sum: everything added up",
-    Aggregation.MAX: "Maximum: the largest value",
-    Aggregation.MIN: "Minimum: the smallest value",
-    Aggregation.AVG: "Average of the values",
-    Aggregation.LATEST: "Latest: the value sent last",
-    Aggregation.UNIQUE_COUNT: "Unique count: how many different values",
-    Aggregation.WEIGHTED_SUM: "Weighted sum: a running total over time",
-    Aggregation.PERCENTILE: "Percentile of the values",
-}
+
+@blueprint.get("/catalog/metrics/<code>")
+@requires("catalog.view")
+def metric(code: str) -> Response:
+    """What it counts and how, what late usage becomes, and what it said before."""
+    found = metering.find(db.session(), code)
+    return page(
+        "admin/catalog/metric.html",
+        current="metrics",
+        metric=found,
+        said=proposing.said(found),
+        filters=metric_form.filter_lines(found.filters),
+        meaning=metric_form.MEANINGS[Aggregation(found.aggregation)],
+        late=metric_form.LATE[LatePolicy(found.late_policy)],
+        revisions=proposing.newest(db.session(), found),
+    )
 
 
 @blueprint.get("/catalog/metrics/new")
@@ -46,33 +49,46 @@ def new_metric() -> Response:
 @requires("catalog.change")
 def create_metric() -> Response:
     """Create it; the aggregator then counts the events of its name that are already there."""
-    form = {name: request.form.get(name, "").strip() for name in FIELDS}
+    form = metric_form.posted()
 
     def work() -> str:
-        metering.create(db.session(), **_given(form), actor=g.actor, at=clock.now())
+        given = metric_form.labels(form) | metric_form.counted(form) | {"code": form["code"], "event_name": form["event_name"] or None}
+        metering.create(db.session(), **given, actor=g.actor, at=clock.now())
         return url_for("admin.metrics")
 
     try:
         return once(work)
     except BillingError as error:
-        return _form(form, field_errors(error), status=error.status)
+        return _form(form, metric_form.errors_of(error), status=error.status)
 
 
-def _given(form: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of metrics.create. Raises Invalid for a percentile that is no number."""
-    groups = [name.strip() for name in form["group_by"].split(",") if name.strip()]
-    given: dict[str, Any] = {name: form[name] or None for name in ("property", "event_name")}
-    if form["percentile"]:
-        given["percentile"] = _percentile(form["percentile"])
-    return {**given, **{name: form[name] for name in ("code", "name", "unit", "aggregation")}, "group_by": groups}
+@blueprint.get("/catalog/metrics/<code>/change")
+@requires("catalog.change")
+def change_metric(code: str) -> Response:
+    """The form for what needs no counting: name, unit, late usage."""
+    found = metering.find(db.session(), code)
+    return _change_form(found, metric_form.shown(found))
 
 
-def _percentile(text: str) -> Decimal:
+@blueprint.post("/catalog/metrics/<code>/change")
+@requires("catalog.change")
+def do_change_metric(code: str) -> Response:
+    """Change it."""
+    found, form = metering.find(db.session(), code), metric_form.posted()
+
+    def work() -> str:
+        metering.change(db.session(), found, **metric_form.labels(form), actor=g.actor, at=clock.now())
+        return url_for("admin.metric", code=code)
+
     try:
-        return parse_decimal(text)
-    except ValueError as error:
-        fault = FieldError("/percentile", "Give a number such as 95.")
-        raise Invalid("The metric was not created.", errors=(fault,)) from error
+        return once(work)
+    except BillingError as error:
+        return _change_form(found, form, metric_form.errors_of(error), status=error.status)
+
+
+def _change_form(found: Metric, form: Mapping[str, Any], errors: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    given: dict[str, Any] = {"metric": found, "form": form, "errors": errors or {}, "choices": metric_form.CHOICES}
+    return page("admin/catalog/change_metric.html", current="metrics", status=status, **given)
 
 
 def _words(name: str) -> str:
@@ -81,5 +97,6 @@ def _words(name: str) -> str:
 
 
 def _form(form: Mapping[str, Any], errors: Mapping[str, str] | None = None, status: int = 200) -> Response:
-    choices = [(one.value, MEANINGS.get(one, one.value.replace("_", " ").capitalize())) for one in Aggregation]
-    return page("admin/catalog/new_metric.html", current="metrics", form=form, errors=errors or {}, aggregations=choices, status=status)
+    return page(
+        "admin/catalog/new_metric.html", current="metrics", form=form, errors=errors or {}, choices=metric_form.CHOICES, status=status
+    )

@@ -82,6 +82,8 @@ class Settings:
     usage_events_days: int = 400
     usage_log_days: int = 42
     usage_rejections_days: int = 90
+    usage_backfill_alone_events: int = 1_000
+    usage_backfill_alone_amount: int = 1_000
     usage_keeping_hour: int | None = 3
     catalog_second_person: bool = False
     api_rate_per_second: int = 200
@@ -223,6 +225,8 @@ VARIABLES = {
     "usage_events_days": ("USAGE_EVENTS_DAYS", environment.at_least_one),
     "usage_log_days": ("USAGE_LOG_DAYS", environment.at_least_one),
     "usage_rejections_days": ("USAGE_REJECTIONS_DAYS", environment.at_least_one),
+    "usage_backfill_alone_events": ("USAGE_BACKFILL_ALONE_EVENTS", environment.count),
+    "usage_backfill_alone_amount": ("USAGE_BACKFILL_ALONE_AMOUNT", environment.count),
     "catalog_second_person": ("CATALOG_SECOND_PERSON", environment.yes),
     "usage_keeping_hour": ("USAGE_KEEPING_HOUR", environment.hour),
     "api_rate_per_second": ("API_RATE_PER_SECOND", environment.at_least_one),
