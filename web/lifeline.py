@@ -24,7 +24,7 @@ from web.licensed import label
 BACK, AHEAD = timedelta(days=400), timedelta(days=45)
 CONTRACT_AHEAD = timedelta(days=800)
 LANE_PX, BAR_PX, HEAD_PX, AXIS_PX = 44, 20, 18, 24
-TICKS_MAX = 9
+TICKS_MAX = 6
 STEPS = (1, 2, 3, 6, 12, 24)
 HATCHED = Markup(' fill="url(#lifeline-hatch)"')
 LABEL_UP_TO = 92
