@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from admin import blueprint
-from admin.plan_compare import Comparison, compare
+from admin.plan_compare import Comparison, compare, said
 from admin.plan_editor import DRAFT_STATUSES, known_metrics
 from core.catalog import drafts, queries
 from core.catalog.models import PlanVersion, PricingRule
@@ -57,6 +57,8 @@ def plan(code: str) -> Response:
         drafts=drafts.page(db.session(), plan_code=found.code),
         statuses=DRAFT_STATUSES,
         counts=counts_by_version(db.session()),
+        entitled=_entitled,
+        by_currency=_by_currency,
         words={rule.id: _words(rule, found.currency) for version in versions for rule in version.rules},
     )
 
@@ -64,6 +66,17 @@ def plan(code: str) -> Response:
 def _words(rule: PricingRule, currency: str) -> Words:
     """A price as customers read it."""
     return rule_words(rule, rule.currency or currency, rule.metric.unit if rule.metric else "")
+
+
+def _by_currency(version: PlanVersion) -> list[tuple[str, list[PricingRule]]]:
+    """The price list in each currency, the plan's own first."""
+    currencies = dict.fromkeys((None, *(rule.currency for rule in version.rules)))
+    return [(currency or version.plan.currency, [rule for rule in version.rules if rule.currency == currency]) for currency in currencies]
+
+
+def _entitled(version: PlanVersion) -> list[tuple[str, str]]:
+    """Features and limits, a pair each."""
+    return [(name.replace("_", " ").capitalize(), said(value)) for name, value in {**version.limits, **version.features}.items()]
 
 
 def _differences(versions: list[PlanVersion]) -> dict[Any, Comparison]:

@@ -79,7 +79,7 @@ def compare(
     old = written.document(before) if before else {}
     new = {**written.document(after), **{name: document[name] for name in ("description", "metadata", "is_public") if name in document}}
     differing = [(name, label) for name, label in TERMS if before and old.get(name) != new.get(name)]
-    terms = [(label, _said(old.get(name)), _said(new.get(name))) for name, label in differing]
+    terms = [(label, said(old.get(name)), said(new.get(name))) for name, label in differing]
     typed = _typed(new, usage, metrics)
     costs_before, costs_after = _costs(old, typed, metrics), _costs(new, typed, metrics)
     rules_before = {(rule.code, rule.currency): rule for rule in before.rules} if before else {}
@@ -138,11 +138,12 @@ def _words(rule: PricingRule | None, currency: str) -> Words:
     return rule_words(rule, currency, rule.metric.unit if rule.metric else "") if rule else ()
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """A term, feature or limit in words."""
     if value is None or value in ({}, ""):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name.replace('_', ' ')}: {_said(item)}" for name, item in value.items())
+        return ", ".join(f"{name.replace('_', ' ')}: {said(item)}" for name, item in value.items())
     return rendering.quantity(value) if isinstance(value, int) else str(value).replace("_", " ")

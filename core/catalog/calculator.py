@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from core.catalog.plan_document import BASE, Plan, Price
 from core.errors import FieldError, Invalid
-from core.money import parse_decimal, plain
+from core.money import EXACT, parse_decimal, plain
 from core.periods import Anchor, Interval
 from core.pricing.compound import OTHER_HOURS, Capacity, Dynamic, GraduatedProrated, Matrix, Percentage, Sum, TimeOfUse
 from core.pricing.models import Model
@@ -260,7 +260,10 @@ def _combinations(model: Matrix, answers: _Answers) -> dict[tuple[str, ...], Dec
 
 def sample(price: Price) -> dict[str, str]:
     """Answers to `asks` that show how the price works: a little more than the last bound, a few events, a few hours."""
-    return {ask.key: _sample(price.model, ask.key) for ask in asks(price)}
+    found = {ask.key: _sample(price.model, ask.key) for ask in asks(price)}
+    if price.conditions.included and "quantity" in found:
+        found["quantity"] = plain(Decimal(found["quantity"]) + price.conditions.included * (5 if "held" in found else 1))
+    return found
 
 
 def _sample(model: Model, key: str) -> str:
@@ -280,7 +283,7 @@ def _sample(model: Model, key: str) -> str:
 def _past_bounds(model: Model) -> Decimal:
     """A quantity that reaches every tier, or a package begun."""
     if isinstance(model, Package):
-        return model.package_size * Decimal("2.5")
+        return (model.package_size * Decimal("2.5") + model.free_units).normalize(EXACT)
     tiers = model.tiers if isinstance(model, Graduated | Volume | Stairstep | GraduatedPercentage | GraduatedBlocks | VolumeBlocks) else ()
     last = max((tier.up_to for tier in tiers if tier.up_to is not None), default=Decimal(10_000))
     return (last * Decimal("1.05")).quantize(Decimal(1)) if last >= 20 else last + 1
