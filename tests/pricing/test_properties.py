@@ -52,6 +52,8 @@ def test_a_second_run_bills_nothing(story: tuple[Life, list[tuple]]) -> None:
         play(life, action)
         if action[0] == "run":
             assert life.run(action[1]) == 0
+    life.run(END)
+    assert life.run(END) == 0
 
 
 @many

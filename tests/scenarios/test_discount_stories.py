@@ -19,10 +19,13 @@ def test_a_discount_of_a_yearly_plan_keeps_what_it_took_from_months_that_are_clo
     story.until(story.local(1, 1))
     story.subscribe(plan(session, story, "yearly", billing_period="year", base_price="1200", prices=[usage, TENTH]))
     assert story.until(story.local(1, 2)) == [("2026-01-01", "open", {"base": 120000, "loyal": -12000})]
-    for month in range(1, 7):
-        story.use(calls, story.local(month, 10), 1000)  # 20.00 a month, and 2.00 off; in May January is closed for good
+    for month in (1, 2):
+        story.use(calls, story.local(month, 10), 1000)  # 20.00 a month, and 2.00 off
         told = story.until(story.local(month + 1, 2))
         assert [amounts for _, _, amounts in told] == [{"calls": 2000, "loyal back": -200}]
+    # The year turns: its discount is open still, January and February are closed for good. Nothing is taken back of it.
+    told = [amounts for _, _, amounts in story.until(story.local(2, 2, year=2027)) if any(amounts.values())]
+    assert told == [{"base": 120000, "loyal": -12000, "calls": 0}]
     story.ends_well()
 
 

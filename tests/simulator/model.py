@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from core.pricing.rules import PriceModel
-from tests.simulator.wall import DAYS, MONTHS, Hang, begins_interval, boundary, cycles, local_day, midnight, number
+from tests.simulator.wall import Hang, begins_interval, boundary, cycles, fits, local_day, midnight, number
 
 DIGITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
 OPEN_DAYS = 45
 """How far back a change may hold."""
-NONE_HELD = Decimal(0)
 
 
 class Refused(Exception):
@@ -63,7 +62,7 @@ class Held:
     """Quantities: the subscription's own, and its seats."""
 
     units: Decimal
-    seats: Decimal = NONE_HELD
+    seats: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -183,16 +182,13 @@ class Life:
         if self.is_over(at):
             raise Refused
         bound = None if break_bond else self.bound_until(at)
-        if bound is not None and not at_period_end:
+        if bound is not None and not at_period_end and at < bound:
             raise Refused
         if self.ends is not None:
             self.undo_cancel(at)
-        running = self.at(at)
-        ends = at
-        if at_period_end and running is not None:
+        running, ends = self.at(at), at
+        if at_period_end and running is not None and not self.is_paused:
             ends = self.cycle_end(running, at) if bound is None else bound
-        if self.is_paused:
-            ends = at
         self.stretches, self.ends, self.is_paused = self.until(ends), ends, False
 
     def bound_until(self, at: datetime) -> datetime | None:
@@ -279,9 +275,8 @@ class Life:
 
     def cycle_end(self, stretch: Stretch, at: datetime) -> datetime:
         """End of the cycle, or of the trial, that runs at `at`."""
-        if stretch.is_trial and stretch.end is not None:
-            return stretch.end
-        return next(cycles(stretch.hang, self.timezone, at, at))[1]
+        in_trial = stretch.end if stretch.is_trial else None
+        return in_trial or next(cycles(stretch.hang, self.timezone, at, at))[1]
 
     def hung(self, plan: Plan, at: datetime) -> Hang:
         """Where the cycles of a plan hang that begins at `at`."""
@@ -306,12 +301,3 @@ class Life:
     def _after(self, trial: Stretch) -> Stretch:
         assert trial.end is not None
         return Stretch(trial.end, None, trial.plan, trial.held, self.hung(trial.plan, trial.end))
-
-
-def fits(own: tuple[str, int], other: tuple[str, int]) -> bool:
-    """Whether a whole number of one cycle makes the other."""
-    for lengths in (MONTHS, DAYS):
-        if own[0] in lengths and other[0] in lengths:
-            a, b = lengths[own[0]] * own[1], lengths[other[0]] * other[1]
-            return a % b == 0 or b % a == 0
-    return False

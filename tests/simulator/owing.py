@@ -88,11 +88,11 @@ def _pieces(life: Life, as_of: datetime) -> dict[Key, list[list[Piece]]]:
             continue
         end = stretch.end or FOREVER
         held = list(_held(life, stretch))
-        for plan, price, units, (first, last) in held:
+        for place, (plan, price, units, (first, last)) in enumerate(held):
             billed_like = plan if plan.kind == "add_on" else stretch.plan
             interval, count = price.cycle or (billed_like.interval, billed_like.count)
             hang = replace(stretch.hang, interval=interval, count=count)
-            looks_at = _looked_at(plan, price, held) if price.kind != "price" else frozenset()
+            looks_at = _looked_at(place, held) if price.kind != "price" else frozenset()
             for begin, over in cycles(hang, life.timezone, stretch.start, min(as_of, end)):
                 a, b = max(begin, first), min(over, last)
                 if a < b and a <= as_of:
@@ -122,16 +122,16 @@ def _units(price: Price, own: Decimal, stretch: Stretch) -> Decimal:
     return own if price.named is None else stretch.held.seats
 
 
-def _looked_at(plan: Plan, price: Price, held: Sequence[tuple[Plan, Price, Decimal, object]]) -> frozenset[tuple[str, str]]:
-    """Prices, and discounts: of a commitment all, of a discount those before it."""
-    seen: set[tuple[str, str]] = set()
-    before = True
-    for other_plan, other, _, _ in held:
-        before = before and (other_plan.name, other.name) != (plan.name, price.name)
-        counts = other.kind == "price" or (other.kind == "discount" and (before or price.kind == "commitment"))
-        if counts and (price.covers is None or other.name in price.covers):
-            seen.add((other_plan.name, other.name))
-    return frozenset(seen)
+def _looked_at(place: int, held: Sequence[tuple[Plan, Price, Decimal, object]]) -> frozenset[tuple[str, str]]:
+    """What the price on spend at this place counts: prices, and discounts: of a commitment all, of a discount those before it."""
+    plan, price, _, _ = held[place]
+    return frozenset(
+        (other_plan.name, other.name)
+        for n, (other_plan, other, _, _) in enumerate(held)
+        if (other.kind == "price" or (other.kind == "discount" and (n < place or price.kind == "commitment")))
+        and (price.covers is None or other.name in price.covers)
+        and (other_plan.name, other.name) != (plan.name, price.name)
+    )
 
 
 def _put(groups: list[list[Piece]], piece: Piece) -> None:

@@ -43,6 +43,15 @@ def begins_interval(day: date, interval: str) -> bool:
     return day.day == 1 and (day.month - 1) % MONTHS[interval] == 0
 
 
+def fits(own: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether a whole number of one cycle makes the other."""
+    for lengths in (MONTHS, DAYS):
+        if own[0] in lengths and other[0] in lengths:
+            a, b = lengths[own[0]] * own[1], lengths[other[0]] * other[1]
+            return a % b == 0 or b % a == 0
+    return False
+
+
 def cycles(hang: Hang, timezone: str, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
     """From the cycle that holds `first` to the one that holds `last`."""
     n = number(hang, timezone, first)
