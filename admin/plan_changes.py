@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 from flask import g, request, url_for
@@ -12,17 +12,20 @@ from werkzeug.wrappers import Response
 from admin import blueprint
 from admin.reason import why
 from admin.subscriptions import of_account, running_term
-from core import audit, clock
+from core import audit, clock, rendering
 from core.catalog import queries as catalog
+from core.catalog.models import PlanVersion
 from core.db import db, transaction
 from core.errors import BillingError, FieldError, Invalid, NotFound
 from core.identity.models import Organization
+from core.invoicing import outlook, wishes
 from core.invoicing import quote as quotes
 from core.invoicing.quote import QuoteChanged
-from core.money import parse_decimal
 from core.payments import collect
 from core.payments import queries as payments
-from core.subscriptions.models import PlanChangeQuote
+from core.subscriptions.models import PlanChangeQuote, Subscription, SubscriptionTerm
+from core.subscriptions.quantities import OWN
+from web import licensed
 from web.auth import requires
 from web.dates import begins, read_day
 from web.forms import field_errors, once_stepwise
@@ -43,6 +46,7 @@ def make_plan_quote(subscription_id: UUID) -> Response:
     owner, row = of_account(subscription_id)
     try:
         version = catalog.offered_version(db.session(), request.form.get("plan", ""))
+        wanted = licensed.typed(request.form, version)
         with transaction() as session:
             made = quotes.create(
                 session,
@@ -52,7 +56,8 @@ def make_plan_quote(subscription_id: UUID) -> Response:
                 when=_when(owner),
                 at=clock.now(owner),
                 actor=g.actor,
-                quantity=_quantity(),
+                quantity=wanted.pop(OWN, None),
+                quantities=wanted,
                 backdate=True,
             )
     except BillingError as error:
@@ -103,6 +108,7 @@ def _found(owner: Organization, subscription_id: UUID, quote_id: UUID) -> PlanCh
 def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
     owner, row = of_account(subscription_id)
     found, at = _found(owner, subscription_id, quote_id), clock.now(owner)
+    version = catalog.version(db.session(), found.plan_version_id)
     return page(
         "admin/subscriptions/quote.html",
         status=status,
@@ -113,12 +119,26 @@ def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None 
         zone=owner.timezone,
         subscription=row,
         quote=found,
-        version=catalog.version(db.session(), found.plan_version_id),
+        version=version,
         term=running_term(row, at),
         statement_view=quotes.statement(found, owner),
         total_label=quotes.total_label(found),
         expired=at > found.expires_at and found.confirmed_at is None,
+        changes=licensed.changes(version, running_term(row, at), found.quantity, found.quantities),
+        upcoming=_upcoming(found, row, owner, version),
     )
+
+
+def _upcoming(found: PlanChangeQuote, row: Subscription, owner: Organization, version: PlanVersion) -> tuple[outlook.Upcoming, ...]:
+    """The next invoices as they would be with the change; none once it is confirmed or no longer possible."""
+    if found.confirmed_at is not None:
+        return ()
+    try:
+        terms = wishes.quoted(found, version).terms(row)
+    except BillingError:
+        return ()
+    waits = found.content["billed"] == wishes.Settled.NEXT_INVOICE
+    return outlook.upcoming(db.session(), owner, row, terms, as_of=found.created_at, count=2, on_next=waits)
 
 
 def _choose(subscription_id: UUID, error: BillingError | None = None) -> Response:
@@ -138,6 +158,7 @@ def _choose(subscription_id: UUID, error: BillingError | None = None) -> Respons
         subscription=row,
         term=term,
         versions=[*held, *live],
+        quantities=_fields([*held, *live], term),
     )
 
 
@@ -151,11 +172,9 @@ def _when(owner: Organization) -> str | datetime:
     return begins(day, owner.timezone)
 
 
-def _quantity() -> Decimal | None:
-    given = request.form.get("quantity", "").strip()
-    if not given:
-        return None
-    try:
-        return parse_decimal(given, digits=9, places=6)
-    except ValueError as error:
-        raise Invalid("Enter a quantity.", errors=(FieldError("/quantity", "Enter a number, such as 5."),)) from error
+def _fields(versions: Sequence[PlanVersion], term: SubscriptionTerm | None) -> list[tuple[str, str, str]]:
+    """(field, label, value) of the subscription's quantity and of every one the plans have a price for, as they are held now."""
+    held = term.quantities if term else {}
+    named = sorted({rule.licensed for version in versions for rule in version.rules if rule.licensed})
+    own = rendering.quantity(term.quantity) if term else "1"
+    return [("quantity", "Quantity", own)] + [(licensed.field_of(name), licensed.label(name), held.get(name, "")) for name in named]

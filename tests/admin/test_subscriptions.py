@@ -13,7 +13,7 @@ from core import audit
 from core.catalog import publish
 from core.identity.models import OperatorRole
 from core.invoicing import queries as invoicing
-from core.subscriptions import queries
+from core.subscriptions import lifecycle, queries
 from core.subscriptions.models import SubscriptionStatus
 from tests.admin.conftest import NOW, Count, Enter
 from tests.factories import make_organization, make_plan, make_subscription
@@ -94,6 +94,29 @@ def test_a_plan_is_changed_by_the_customers_own_quote(client: FlaskClient, sessi
     changes = [row for row in invoicing.invoices(session, quillmark.organization.id) if row.reason == "change"]
     assert len(changes) == 1
     assert REASON in {row.reason for row in audit.search(session, audit.Search(text="plan_change."))}
+
+
+def test_seats_changed_for_a_day_that_has_passed_are_shown_with_what_they_cost(client: FlaskClient, session: Session, enter: Enter) -> None:
+    token, customer = enter(), make_organization(session, tax_rate_percent=Decimal(19))
+    seats = {"licensed": "seats", "model": "per_unit", "unit_price": "12.00", "quantity_max": "9"}
+    publish.create_version(
+        session, code="crew", name="Crew", currency="EUR", billing_period="month", base_price="0", proration="days",
+        prices=[seats], actor=audit.SYSTEM, at=NOW,
+    )  # fmt: skip
+    began = datetime(2026, 11, 1, tzinfo=UTC)
+    made = lifecycle.start(session, customer.id, plan="crew", at=began, actor=audit.SYSTEM, quantities={"seats": 5})
+    assert issued(session, made, began).total_minor == 7140
+    address = f"/admin/subscriptions/{made.id}/change"
+    form = {"csrf_token": token, "plan": "crew", "when": "date", "date": "2026-11-16", "quantity": "1", "quantities_seats": "10"}
+    assert 'href="#f-quantities_seats"' in client.post(address, data=form).text
+    quoted = client.post(address, data={**form, "quantities_seats": "8"})
+    page = client.get(quoted.location).text
+    assert "It holds from" in page
+    assert re.findall(r'mid pay"><data value="([\d.]+)"', page) == ["21.42"]  # three seats for half of November, with tax
+    confirm = {"csrf_token": token, "idempotency_key": "seats-back", "reason": REASON}
+    assert client.post(quoted.location, data=confirm).status_code == 303
+    [change] = [row for row in invoicing.invoices(session, customer.id) if row.reason == "change"]
+    assert change.total_minor == 2142
 
 
 def test_a_quote_of_another_subscription_is_not_found(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
