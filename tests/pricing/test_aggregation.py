@@ -51,7 +51,7 @@ def test_presence_is_counted_in_local_days_both_ends_included() -> None:
     assert unique_days(events, MARCH, "UTC") == 4 + 2
 
 
-def test_the_day_of_a_reading_is_local() -> None:
+def test_the_numberof_a_reading_is_local() -> None:
     readings = [day(1, "5", hour=22), day(1, "7", hour=23), day(2, "1")]
     assert max_of_daily_sums(readings, "UTC") == 12
     assert max_of_daily_sums(readings, "Europe/Berlin") == 8
@@ -64,9 +64,9 @@ def test_a_weighted_sum_is_the_mean_of_a_running_total() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.decimals(-100, 100, places=3)), max_size=12))
-def test_a_weighted_sum_is_the_mean_over_the_hours(changes: list[tuple[int, Decimal]]) -> None:
+def test_a_weighted_sum_is_the_mean_over_the_days(changes: list[tuple[int, Decimal]]) -> None:
     readings = [Reading(MARCH.start + timedelta(days=days), quantity) for days, quantity in changes]
-    totals = [sum((Fraction(q) for d, q in changes if d * 24 <= hour), Fraction(0)) for hour in range(31 * 24)]
+    totals = [sum((Fraction(q) for d, q in changes if d <= number), Fraction(0)) for number in range(31)]
     assert weighted_sum(readings, MARCH)[0] == sum(totals, Fraction(0)) / len(totals)
 
 

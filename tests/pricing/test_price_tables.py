@@ -132,7 +132,7 @@ leaves = (
 json_values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5), max_leaves=12)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.dictionaries(keys, json_values, max_size=6), st.sampled_from(MODEL_NAMES))
 def test_whatever_is_sent_is_a_model_or_a_pointed_error(data: dict[str, Any], name: str) -> None:
     try:
