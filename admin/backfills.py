@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -70,20 +71,35 @@ def backfill(account_id: UUID, backfill_id: UUID) -> Response:
     return _show(account, staging.get(db.session(), account.id, backfill_id))
 
 
-@blueprint.post("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/<any(apply, revert, discard):act>")
+@blueprint.post("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/apply")
 @requires("events.correct")
-def settle_backfill(account_id: UUID, backfill_id: UUID, act: str) -> Response:
-    """Apply it, take it back, or give it up; a refusal is shown on the same page."""
+def apply_backfill(account_id: UUID, backfill_id: UUID) -> Response:
+    """Count every event of it; a refusal is shown on the same page."""
+    return _settle(account_id, backfill_id, lambda account, place: backfill_effect.apply(db.session(), account.id, backfill_id, **place))
+
+
+@blueprint.post("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/revert")
+@requires("events.correct")
+def revert_backfill(account_id: UUID, backfill_id: UUID) -> Response:
+    """Take every event of it back."""
+    return _settle(
+        account_id, backfill_id, lambda account, place: backfill_effect.revert(db.session(), account.id, backfill_id, reason=why(), **place)
+    )
+
+
+@blueprint.post("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/discard")
+@requires("events.correct")
+def discard_backfill(account_id: UUID, backfill_id: UUID) -> Response:
+    """Give a staged file up."""
+    return _settle(account_id, backfill_id, lambda account, place: applying.discard(db.session(), account.id, backfill_id, **place))
+
+
+def _settle(account_id: UUID, backfill_id: UUID, act: Callable[[Organization, dict[str, Any]], object]) -> Response:
     account = identity.organization(db.session(), account_id)
     place: dict[str, Any] = {"actor": g.actor, "at": clock.now(account)}
 
     def work() -> str:
-        if act == "apply":
-            backfill_effect.apply(db.session(), account.id, backfill_id, **place)
-        elif act == "revert":
-            backfill_effect.revert(db.session(), account.id, backfill_id, reason=why(), **place)
-        else:
-            applying.discard(db.session(), account.id, backfill_id, **place)
+        act(account, place)
         return url_for("admin.backfill", account_id=account.id, backfill_id=backfill_id)
 
     try:

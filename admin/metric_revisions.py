@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -60,18 +60,26 @@ def metric_revision(code: str, revision_id: UUID) -> Response:
     return _show(found, proposing.get(db.session(), found, revision_id))
 
 
-@blueprint.post("/catalog/metrics/<code>/revisions/<uuid:revision_id>/<any(apply, discard):act>")
+@blueprint.post("/catalog/metrics/<code>/revisions/<uuid:revision_id>/apply")
 @requires("catalog.change")
-def settle_metric_revision(code: str, revision_id: UUID, act: str) -> Response:
-    """Let it hold, or give it up; a refusal is shown on the same page."""
+def apply_metric_revision(code: str, revision_id: UUID) -> Response:
+    """Let it hold; a refusal is shown on the same page."""
+    return _settle(code, revision_id, revision_effect.apply)
+
+
+@blueprint.post("/catalog/metrics/<code>/revisions/<uuid:revision_id>/discard")
+@requires("catalog.change")
+def discard_metric_revision(code: str, revision_id: UUID) -> Response:
+    """Give it up."""
+    return _settle(code, revision_id, settling.discard)
+
+
+def _settle(code: str, revision_id: UUID, act: Callable[..., object]) -> Response:
     found = metrics.find(db.session(), code)
     revision = proposing.get(db.session(), found, revision_id)
 
     def work() -> str:
-        if act == "apply":
-            revision_effect.apply(db.session(), revision, actor=g.actor, at=clock.now())
-        else:
-            settling.discard(db.session(), revision, actor=g.actor, at=clock.now())
+        act(db.session(), revision, actor=g.actor, at=clock.now())
         return url_for("admin.metric", code=code)
 
     try:
