@@ -32,7 +32,9 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
         amounts.append(top_up)
     first = _line_discounts(given, amounts, currency)
     left = [amount - part for amount, part in zip(amounts, first, strict=True)]
-    second = discounted(left, [*map(_discount, given.get("invoice_discounts", [])), *_coupons(given)], currency)
+    invoice_wide = discounted(left, [_discount(data) for data in given.get("invoice_discounts", [])], currency)
+    coupons = _coupons(given, [amount - part for amount, part in zip(left, invoice_wide, strict=True)], currency)
+    second = [a + b for a, b in zip(invoice_wide, coupons, strict=True)]
     parts = [a + b for a, b in zip(first, second, strict=True)]
     nets = [amount - part for amount, part in zip(left, second, strict=True)]
     sums: dict[str, object] = {
@@ -54,7 +56,7 @@ def _amounts(given: Mapping[str, Any]) -> Sequence[Decimal]:
         if key in given:
             return [decimal(amount) for amount in given[key]]
     for line in given["lines"]:
-        only(line, "amount discount kind tax_rates")
+        only(line, "amount discount kind tax_rates subscription metric")
         if line.get("kind", "minimum_top_up") != "minimum_top_up" and given.get("prepaid_credits"):
             raise Unsupported("credits limited to a kind of line")
     return [decimal(line["amount"]) for line in given["lines"]]
@@ -70,16 +72,27 @@ def _top_up(given: Mapping[str, Any], subtotal: int, currency: str) -> int:
     return round_half_up(bounded(to_decimal(subtotal, currency), minimum=least).top_up, currency)
 
 
-def _discount(data: Mapping[str, Any]) -> Discount:
-    only(data, "type value")
+def _discount(data: Mapping[str, Any], more: str = "") -> Discount:
+    only(data, f"type value {more}")
     return Discount(DiscountType(data["type"]), decimal(data["value"]))
 
 
-def _coupons(given: Mapping[str, Any]) -> list[Discount]:
-    coupons = given.get("coupons", [])
-    if any("applies_to_metrics" in coupon or "applies_to_subscriptions" in coupon for coupon in coupons):
-        raise Unsupported("coupons limited to a metric or subscription")
-    return [_discount(coupon) for coupon in coupons]
+def _coupons(given: Mapping[str, Any], amounts: Sequence[int], currency: str) -> list[int]:
+    """What each line gives up to coupons: to those limited to a metric or subscription first, then to the others, in turn."""
+    lines = [*given.get("lines", []), *[{}] * len(amounts)][: len(amounts)]
+    taken = [0] * len(amounts)
+    for coupon in sorted(given.get("coupons", []), key=lambda coupon: not _limits(coupon)):
+        places = [i for i, line in enumerate(lines) if all(line.get(name) in allowed for name, allowed in _limits(coupon).items())]
+        discount = _discount(coupon, "applies_to_metrics applies_to_subscriptions")
+        for i, part in zip(places, discounted([amounts[i] - taken[i] for i in places], [discount], currency), strict=True):
+            taken[i] += part
+    return taken
+
+
+def _limits(coupon: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """Which lines the coupon is for: values by the key of a line."""
+    given = {"metric": coupon.get("applies_to_metrics"), "subscription": coupon.get("applies_to_subscriptions")}
+    return {name: allowed for name, allowed in given.items() if allowed}
 
 
 def _line_discounts(given: Mapping[str, Any], amounts: Sequence[int], currency: str) -> list[int]:
