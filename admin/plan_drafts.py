@@ -58,7 +58,7 @@ def act_on_draft(draft_id: uuid.UUID) -> Response:
 
 
 def _carry_out(draft_id: uuid.UUID, act: str) -> str:
-    session, at, note = db.session(), clock.now(), request.form.get("note", "").strip()
+    session, at, note = db.session(), clock.now(), request.form.get(f"note_{act}", "").strip()
     text = request.form.get("revision", "")
     given: dict[str, Any] = {"revision": int(text) if text.isdecimal() and len(text) < 10 else 0, "actor": g.actor, "at": at}
     match act:

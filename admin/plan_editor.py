@@ -202,7 +202,8 @@ def _editor(
         known={code: metric.group_by for code, metric in metrics.items()},
         week_of=plan_worked.week_of,
         worked=plan_worked.work_out(draft, metrics),
-        json_view=request.values.get("view") == "json" or (pasted is not None and error is not None),
+        json_view=(request.values.get("view") or ("json" if "json" in request.form else "")) == "json"
+        or (pasted is not None and error is not None),
         text=pasted if pasted is not None and error is not None else plan_form.as_json(draft),
         second_person=drafts.needs_second_person(),
     )

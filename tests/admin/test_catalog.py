@@ -160,3 +160,26 @@ def test_every_model_is_written_in_fields_alone(editor: tuple[FlaskClient, dict[
     assert [parse(price) for price in got["prices"][:-2]] == [parse(price) for price in prices[:-2]]
     assert {key: got[key] for key in ("features", "limits")} == {key: given[key] for key in ("features", "limits")}
     assert len(got["currencies"]["USD"]["prices"]) == 2
+
+
+def test_a_draft_is_saved_changed_by_two_people_and_published(editor: tuple[FlaskClient, dict[str, str]], session: Session) -> None:
+    client, form = editor
+    saved = client.post("/admin/catalog/versions", data={**form, "name": "", "draft_name": "Autumn", "act": "save"})
+    assert saved.status_code == 303
+    shown = client.get(saved.location).text
+    assert "must be a text that is not empty" in shown
+    assert "Publish</button>" not in shown
+    edit, mine = f"{saved.location}/edit", {**form, "draft_name": "Autumn", "revision": "1"}
+    assert 'value="22361870"' in client.get(edit).text  # what was typed into the calculator
+    assert client.post(edit, data={**mine, "act": "save", "idempotency_key": "draft-key-2"}).status_code == 303
+    late = client.post(edit, data={**mine, "base_price": "77", "act": "save", "idempotency_key": "draft-key-3"})
+    assert late.status_code == 409
+    assert "What you typed is below" in late.text
+    assert 'name="revision" value="2"' in late.text
+    assert "€137.54" not in client.get(saved.location).text  # lines, not the sum
+    assert "€38.54" in client.get(saved.location).text
+    published = client.post(f"{saved.location}/acts", data={**form, "act": "publish", "revision": "2", "idempotency_key": "draft-key-4"})
+    assert published.location.endswith("/admin/catalog/plans/inference")
+    assert [version.base_price for version in queries.plan(session, "inference").versions] == [99]
+    assert client.get(edit).status_code == 409
+    assert "Autumn" in client.get("/admin/catalog/drafts?all=1").text
