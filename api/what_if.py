@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
 from msgspec import Meta
@@ -47,7 +48,7 @@ class PastPeriod(Output):
 
 
 class PastCost(Output):
-    """What a plan would have cost, net of tax: for each period, on average, and against what was paid."""
+    """What a plan would have cost, net of tax: for each period, on average, and against what was paid; and with tax."""
 
     plan: str | None
     version: int | None
@@ -55,12 +56,16 @@ class PastCost(Output):
     amounts: list[str]
     average: str
     difference: str
+    amounts_with_tax: list[str]
+    average_with_tax: str
 
 
 class WhatIf(Output):
     """The periods, oldest first; what the subscription cost in them, and what each plan would have."""
 
     currency: str
+    tax_name: str
+    tax_rate_percent: Annotated[Decimal, Meta(description="As an invoice would be taxed now.")]
     periods: list[PastPeriod]
     own: PastCost
     plans: list[PastCost]
@@ -79,6 +84,8 @@ def what_if(call: Call, subscription_id: uuid.UUID, query: WhatIfQuery) -> WhatI
     named = {version.id: version for version in versions}
     return WhatIf(
         currency=found.currency,
+        tax_name=found.tax.name,
+        tax_rate_percent=found.tax.rate_percent,
         periods=[PastPeriod(start=period.start, end=period.end) for period in found.periods],
         own=_cost(found.own, None, found.currency),
         plans=[_cost(cost, named[cost.version_id], found.currency) for cost in found.plans if cost.version_id],
@@ -101,6 +108,8 @@ def _version(call: Call, name: str, subscription: Subscription) -> PlanVersion:
         version = catalog.offered_version(call.session, name)
     except NotFound as error:
         raise Invalid("The plans cannot be compared.", errors=(FieldError("/plans", error.message),)) from None
+    if version.organization_id not in (None, subscription.organization_id):
+        raise Invalid("The plans cannot be compared.", errors=(FieldError("/plans", f'There is no plan "{name[:100]}".'),))
     if not version.sells_in(subscription.currency):
         detail = f"{name} is not sold in {subscription.currency}"
         raise Invalid("The plans cannot be compared.", errors=(FieldError("/plans", detail),))
@@ -115,4 +124,6 @@ def _cost(cost: Cost, version: PlanVersion | None, currency: str) -> PastCost:
         amounts=[amount(minor, currency) for minor in cost.minor],
         average=amount(cost.average_minor, currency),
         difference=amount(cost.difference_minor, currency),
+        amounts_with_tax=[amount(minor, currency) for minor in cost.with_tax],
+        average_with_tax=amount(cost.average_with_tax_minor, currency),
     )

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from core.catalog.models import PlanVersion
 from core.db import new_id
-from core.invoicing import rating
+from core.identity.models import Organization
+from core.invoicing import rating, taxes
 from core.invoicing.rating import Subject
 from core.money import round_ratio
 from core.periods import Interval, Period, anniversary_anchor
@@ -19,18 +20,24 @@ from core.pricing.terms import LineKey, Rule, Segment, Term
 from core.pricing.timeline import Owed, segments
 from core.subscriptions import queries as subscriptions
 from core.subscriptions import timeline
+from core.tax.assess import TaxAssessment
 
 PERIODS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a plan would have cost, net minor units: for each period, on average, and against what the present plan cost."""
+    """What a plan would have cost, net minor units: for each period, on average, and against what the present plan cost.
+
+    `with_tax` and `average_with_tax_minor` are the same taxed as an invoice would be today.
+    """
 
     version_id: uuid.UUID | None
     minor: tuple[int, ...]
     average_minor: int
     difference_minor: int
+    with_tax: tuple[int, ...]
+    average_with_tax_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Comparison:
     periods: tuple[Period, ...]
     own: Cost
     plans: tuple[Cost, ...]
+    tax: TaxAssessment
 
     @property
     def cheapest(self) -> Cost | None:
@@ -65,8 +73,13 @@ def compare(
     owing = rating.owe(session, subjects, lambda subject: within(subject.terms, periods))
     costs = [(version_id, by_period(entries, periods)) for (version_id, _), entries in zip(wanted, owing, strict=True)]
     own = _average(costs[0][1])
-    found = [Cost(version_id, minor, _average(minor), _average(minor) - own) for version_id, minor in costs]
-    return Comparison(subscription.currency, periods, found[0], tuple(found[1:]))
+    organization = session.get_one(Organization, organization_id)
+    tax = taxes.assessment(session, organization, taxes.local_day(as_of, organization.timezone))
+    found = []
+    for version_id, minor in costs:
+        gross = tuple(taxes.taxed(net, tax, subscription.currency).totals.total for net in minor)
+        found.append(Cost(version_id, minor, _average(minor), _average(minor) - own, gross, _average(gross)))
+    return Comparison(subscription.currency, periods, found[0], tuple(found[1:]), tax)
 
 
 def closed_periods(terms: Sequence[Term], as_of: datetime, count: int = PERIODS) -> tuple[Period, ...]:

@@ -128,7 +128,7 @@ def test_spend_so_far_is_the_next_invoice_as_it_stands(session: Session) -> None
 
 
 def test_what_other_plans_would_have_cost(session: Session) -> None:
-    organization, metric = make_organization(session), make_metric(session)
+    organization, metric = make_organization(session, tax_rate_percent=Decimal(19)), make_metric(session)
     subscription = make_subscription(session, organization, make_plan(session, prices=[(metric, PER_CALL)]))
     for month in (6, 7, 8):
         use(session, organization, metric, datetime(2026, month, 9, tzinfo=UTC), month * 1000)
@@ -142,6 +142,7 @@ def test_what_other_plans_would_have_cost(session: Session) -> None:
     assert found.plans[1].minor == (6000 + 6000, 6200 + 7000, 6200 + 8000)
     assert (found.plans[0].average_minor, found.plans[0].difference_minor) == (15000, -2000)
     assert found.cheapest is found.plans[1]
+    assert (found.plans[0].with_tax, found.plans[0].average_with_tax_minor) == ((15470, 17850, 20230), 17850)
 
 
 def test_a_changed_amount_names_its_lines(session: Session) -> None:
