@@ -15,7 +15,7 @@ from sqlalchemy import select
 from core import clock, config
 from core.audit import Actor
 from core.errors import BillingError
-from core.metering import holds, partitions, retention, sampling
+from core.metering import holds, hypertable, partitions, retention, sampling
 from core.metering.archive import days, rows
 from core.metering.archive.models import UsageArchive
 from core.metering.archive.place import Place
@@ -36,6 +36,7 @@ def add_commands(commands: Any) -> None:
     restoring.add_argument("--day", type=date.fromisoformat, required=True)
     purging = commands.add_parser("purge", help="drop what was kept long enough, archived days only")
     repairing = commands.add_parser("repair-partitions", help="move events out of the default partitions into days of their own")
+    converting = commands.add_parser("hypertable", help="move the events into a TimescaleDB hypertable, where the extension is there")
     placing = commands.add_parser("hold", help="place a legal hold: nothing of this organization is purged")
     releasing = commands.add_parser("release", help="release a legal hold")
     for parser in (placing, releasing):
@@ -43,7 +44,7 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--reason", required=True)
     listing = commands.add_parser("holds", help="list the legal holds that stand")
     chosen: Sequence[tuple[argparse.ArgumentParser, Command]] = (
-        *((archiving, _archive), (restoring, _restore), (purging, _purge), (repairing, _repair)),
+        *((archiving, _archive), (restoring, _restore), (purging, _purge), (repairing, _repair), (converting, _convert)),
         *((placing, _hold), (releasing, _release), (listing, _holds)),
     )
     for parser, command in chosen:
@@ -170,6 +171,14 @@ def _repair(chosen: argparse.Namespace) -> int:  # noqa: ARG001 - commands share
         made = partitions.repair(connection, before=clock.now().date() + timedelta(days=1))
         left = sum(len(partitions.stray(connection, table)) for table in partitions.PARTITIONED)
     print(f"{len(made)} days were moved out of the default partitions; {left} are left")
+    return 0
+
+
+def _convert(chosen: argparse.Namespace) -> int:  # noqa: ARG001 - commands share one signature
+    """One transaction: counting waits for it, usage is taken meanwhile."""
+    with connect(config.current().database_url, name="make a hypertable") as connection:
+        hypertable.convert(connection, compress_after_days=config.current().usage_archive_after_days)
+    print("usage_events is a hypertable: a chunk a day, compressed when it is closed")
     return 0
 
 

@@ -1,17 +1,21 @@
 """Daily partitions of the log and the events, made ahead of time; what can no longer be needed is deleted.
 
-A day without a partition is no accident: its rows go to the default partition, and move when the day's own is made.
+A day without a partition is no accident: its rows go to the default partition, and move when the day's own is made. Where the events are a
+hypertable (core.metering.hypertable), its chunks are their partitions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
 from psycopg import Connection, sql
 from psycopg.errors import LockNotAvailable
+
+from core.metering import hypertable
 
 log = structlog.get_logger("valueverse.metering")
 
@@ -33,6 +37,8 @@ def keep_house(connection: Connection[Any], today: date, *, dedup_days: int) -> 
     """
     made = []
     for table, column in PARTITIONED.items():
+        if _has_chunks(connection, table):
+            continue
         for offset in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
             day = today + timedelta(days=offset)
             if not _exists(connection, name := partition(table, day)) and _make(connection, table, column, name, day):
@@ -55,11 +61,44 @@ def partition(table: str, day: date) -> str:
 def make_day(connection: Connection[Any], table: str, day: date) -> bool:
     """Make sure that the day has its partition; False when the table was too busy for it."""
     name = partition(table, day)
+    if _has_chunks(connection, table):
+        return True
     return _exists(connection, name) or _make(connection, table, PARTITIONED[table], name, day)
+
+
+def lock_day(connection: Connection[Any], table: str, day: date) -> None:
+    """Let nobody write to the day, which has its partition, until the transaction ends."""
+    if _has_chunks(connection, table):
+        hypertable.lock_day(connection, day)
+        return
+    name = sql.Identifier(partition(table, day))
+    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name))
+
+
+def drop_day(connection: Connection[Any], table: str, day: date, *, keep: Sequence[int] = ()) -> None:
+    """Drop the day's partition; rows of the organizations of these numbers stay, in a new one."""
+    if _has_chunks(connection, table):
+        hypertable.drop_day(connection, day, keep=keep)
+        return
+    name = partition(table, day)
+    parts: dict[str, sql.Composable] = {"table": sql.Identifier(table), "old": sql.Identifier(name), "new": sql.Identifier(f"{name}_held")}
+    parts |= {"held": sql.Literal(list(keep)), **_bounds(day)}
+    copied = (
+        "CREATE TABLE {new} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)",
+        "INSERT INTO {new} SELECT * FROM {old} WHERE organization_number = ANY({held})",
+    )
+    attached = (
+        "ALTER TABLE {new} RENAME TO {old}",
+        "ALTER TABLE {table} ATTACH PARTITION {old} FOR VALUES FROM ({since}) TO ({until})",
+    )
+    for step in (*(copied if keep else ()), "DROP TABLE {old}", *(attached if keep else ())):
+        connection.execute(sql.SQL(step).format(**parts))
 
 
 def days(connection: Connection[Any], table: str, *, before: date) -> list[date]:
     """The days before that one which have a partition, or rows in the default one; oldest first."""
+    if _has_chunks(connection, table):
+        return [day for day in hypertable.days(connection) if day < before]
     names = (row[0] for row in connection.execute(ATTACHED, (table,)).fetchall())
     dated = (re.fullmatch(rf"{table}_(\d{{8}})", name) for name in names)
     own = {datetime.strptime(found[1], "%Y%m%d").replace(tzinfo=UTC).date() for found in dated if found}
@@ -83,6 +122,14 @@ def repair(connection: Connection[Any], *, before: date) -> list[str]:
     return [partition(table, day) for table, day in found if make_day(connection, table, day)]
 
 
+def _has_chunks(connection: Connection[Any], table: str) -> bool:
+    return table == hypertable.TABLE and hypertable.is_used(connection)
+
+
+def _bounds(day: date) -> dict[str, sql.Literal]:
+    return {"since": sql.Literal(f"{day}T00:00:00Z"), "until": sql.Literal(f"{day + timedelta(days=1)}T00:00:00Z")}
+
+
 def _exists(connection: Connection[Any], name: str) -> bool:
     return connection.execute(EXISTING, ([name],)).fetchone() is not None
 
@@ -94,8 +141,7 @@ def _make(connection: Connection[Any], table: str, column: str, name: str, day: 
         "name": sql.Identifier(name),
         "default": sql.Identifier(f"{table}_default"),
         "column": sql.Identifier(column),
-        "since": sql.Literal(f"{day}T00:00:00Z"),
-        "until": sql.Literal(f"{day + timedelta(days=1)}T00:00:00Z"),
+        **_bounds(day),
     }
     steps = (
         "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)",

@@ -72,14 +72,13 @@ def purge_events(session: Session, day: date, place: Place, *, actor: Actor, at:
     _set_lock_timeout(connection)
     if not partitions.make_day(connection, "usage_events", day):
         raise Conflict(f"The events of {day} are in use; try again later.")
-    name = sql.Identifier(partitions.partition("usage_events", day))
-    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name))
+    partitions.lock_day(connection, "usage_events", day)
     stored, kept = rows.stored(connection, day), rows.stored(connection, day, organizations=held)
     if stored.rows and (archive is None or archive.verified_at is None or not days.covers(archive, stored)):
         raise NotArchived(f"The table has events of {day} that no proved archive has: archive the day first.")
     if stored == kept and stored.rows:
         return None
-    _replace(connection, day, held if kept.rows else [])
+    partitions.drop_day(connection, "usage_events", day, keep=held if kept.rows else ())
     return _note(session, day, archive, stored, kept, actor=actor, at=at) if archive is not None and stored.rows else None
 
 
@@ -97,7 +96,7 @@ def purge_log(session: Session, day: date, *, actor: Actor, at: datetime) -> Pur
     found = connection.execute(LOG_DAY, asked).fetchone()
     if found is None or needed is None or needed[0] or found[3] or not partitions.make_day(connection, "usage_batches", day):
         return None
-    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partitions.partition("usage_batches", day))))
+    partitions.drop_day(connection, "usage_batches", day)
     purged = Purged(f"usage_batches {day.isoformat()}", int(found[0]))
     if purged.rows:
         audit.record(session, actor, "usage.log_purged", purged, at=at, requests=purged.rows, events=found[1], digest=found[2])
@@ -119,23 +118,6 @@ def purge_rejections(session: Session, *, before: datetime, actor: Actor, at: da
 
 def _set_lock_timeout(connection: Connection[Any]) -> None:
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
-
-
-def _replace(connection: Connection[Any], day: date, held: list[int]) -> None:
-    """Put a partition with the held rows alone in the place of the day's, or none."""
-    name = partitions.partition("usage_events", day)
-    parts = {"old": sql.Identifier(name), "new": sql.Identifier(f"{name}_held"), "held": sql.Literal(held)}
-    parts |= {bound: sql.Literal(instant.isoformat()) for bound, instant in rows.span(day).items()}
-    keep = (
-        "CREATE TABLE {new} (LIKE usage_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)",
-        "INSERT INTO {new} SELECT * FROM {old} WHERE organization_number = ANY({held})",
-    )
-    attach = (
-        "ALTER TABLE {new} RENAME TO {old}",
-        "ALTER TABLE usage_events ATTACH PARTITION {old} FOR VALUES FROM ({since}) TO ({until})",
-    )
-    for step in (*(keep if held else ()), "DROP TABLE {old}", *(attach if held else ())):
-        connection.execute(sql.SQL(step).format(**parts))
 
 
 def _note(session: Session, day: date, archive: UsageArchive, stored: Digest, kept: Digest, *, actor: Actor, at: datetime) -> Purged:
