@@ -17,6 +17,7 @@ from tests.golden.compare import Unsupported
 from tests.golden.reading import at, decimal, hung, interval_of, only
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
+REST = "op currency period_start period_end period_end_inclusive interval at timezone day_count amount_paid previous_credits"
 POLICIES = {
     "seconds": Proration.SECONDS,
     "actual": Proration.DAYS,
@@ -163,11 +164,7 @@ def decimal_times(amount: object, part: Fraction) -> Fraction:
 
 
 def _remaining(given: Mapping[str, Any]) -> dict[str, object]:
-    only(
-        given,
-        "op amount currency period_start period_end period_end_inclusive at timezone day_count decimals amount_paid "
-        "previous_credits interval",
-    )
+    only(given, f"{REST} amount decimals")
     rest = _rest(given)
     exact = decimal_times(given["amount"], rest)
     amount = round_quantity(exact, Rounding.HALF_UP, int(given["decimals"])) if "decimals" in given else exact
@@ -186,11 +183,7 @@ def _cap_credit(given: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _cancel(given: Mapping[str, Any]) -> dict[str, object]:
-    only(
-        given,
-        "op price quantity currency period_start period_end period_end_inclusive at timezone day_count amount_paid "
-        "previous_credits interval",
-    )
+    only(given, f"{REST} price quantity")
     exact = decimal_times(given["price"], _rest(given)) * Fraction(decimal(given.get("quantity", 1)))
     credit = _money(exact, given)
     if "amount_paid" in given:
