@@ -23,7 +23,7 @@ import psycopg
 from core import config
 from core.config import Settings
 from core.identity.keys import SECRET_LENGTH, hash_token
-from core.metering import compiled
+from core.metering import compiled, pgcopy
 from core.metering.dedup import ENTRY
 from ops import migrate, ports, postgres
 
@@ -72,12 +72,13 @@ def _cpu(pid: int) -> float:
 def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
     """Start everything on a fresh database with that many organizations; stop it and delete the data at the end.
 
-    `earlier_keys` idempotency keys have been counted already. What the web process compiles is compiled before it starts.
+    `earlier_keys` idempotency keys have been counted already. What they compile is compiled before.
     """
     base = postgres.SHARED if os.geteuid() == 0 else Path(tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="vvb-", dir=base))
     folder.chmod(0o755)
-    compiled.load()
+    for code in (compiled.SCAN, pgcopy.SPLICE):
+        code.load()
     cluster = postgres.Cluster(folder / "pg", ports.free(), secrets.token_urlsafe(16), postgres.durable())
     children: list[subprocess.Popen[bytes]] = []
     try:

@@ -1,14 +1,12 @@
 """Judging a request in one pass of machine code over its body: the road of every usual batch, where Numba is installed.
 
 `judge` answers None at the first sign of anything unusual; `quick` and `careful` look then. It must never accept what the careful road
-would not, nor differently (tests/metering/test_roads.py compares them). The code is loaded (and, once for an installation, compiled:
-some seconds) beside the first big requests, which take the other roads meanwhile.
+would not, nor differently (tests/metering/test_roads.py compares them). The code is loaded beside the first big requests, which take
+the other roads meanwhile.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,22 +16,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import structlog
 
 from core.metering import quick
 from core.metering.bodies import Form
 from core.metering.careful import Window
 from core.metering.columns import Columns, Int64
 from core.metering.directory import Account, Directory, EventType
+from core.metering.loading import Lazy
 from core.metering.quick import Unusual, known
 from core.metering.texts import Texts, cut, laid_out
 
 LOAD_AT_EVENTS = 100
 """A request of so many events makes the code worth loading."""
-MARGIN = 8
-"""Zeros behind the body, so that its last bytes are whole words too."""
-_loaded: list[ModuleType] = []
-_starting = threading.Lock()
 _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode_lines
 
 
@@ -42,35 +36,15 @@ def judge(
 ) -> tuple[Columns, Sequence[str]] | None:
     """The events of the body, all accepted, and the metrics each feeds; None when any of them needs a closer look."""
     events = body.count(b'"idempotency_key"')
-    if not _loaded and events >= LOAD_AT_EVENTS:
-        start()
-    if not _loaded or not 1 <= events <= window.events_max:
+    scan = SCAN.get(wanted=events >= LOAD_AT_EVENTS)
+    if scan is None or not 1 <= events <= window.events_max:
         return None
     try:
         if not body.isascii():
             body.decode()
-        return _judged(directory, own, _read(_loaded[0], body, form, events), window, at)
+        return _judged(directory, own, _read(scan, body, form, events), window, at)
     except (Unusual, UnicodeDecodeError):
         return None
-
-
-def start() -> None:
-    """Load the code in a thread of its own, unless that was begun already."""
-    if _starting.acquire(blocking=False):
-        threading.Thread(target=load, name="usage-compiler", daemon=True).start()
-
-
-def load() -> bool:
-    """Load the code, and compile it unless an earlier process did; whether it is there. Without Numba it is not."""
-    if not _loaded and sys.byteorder == "little":
-        try:
-            from core.metering import scan
-
-            _read(scan, b'[{"metric_name":"a","idempotency_key":"b"}]', Form.JSON, 1)
-            _loaded.append(scan)
-        except (ImportError, RuntimeError) as error:
-            structlog.get_logger("valueverse.usage").info("batches are judged without compiled code", reason=str(error))
-    return bool(_loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +59,8 @@ class _Read:
 
 def _read(scan: ModuleType, body: bytes, form: Form, most: int) -> _Read:
     """Raises Unusual."""
-    padded = body + bytes(MARGIN)
-    out = np.empty(len(padded) + most * scan.pieces.PIECE_EXTRA, np.uint8)
-    data = np.frombuffer(padded, np.uint8)
+    data = scan.machine.padded(body)
+    out = np.empty(len(data) + most * scan.pieces.PIECE_EXTRA, np.uint8)
     events, table, used, names, owners = scan.scan(data, scan.machine.words(data), form == Form.NDJSON, most, scan.machine.words(out))
     if events < 1:
         raise Unusual
@@ -95,6 +68,9 @@ def _read(scan: ModuleType, body: bytes, form: Form, most: int) -> _Read:
     sizes, places, lengths = rows[scan.pieces.SIZE : scan.pieces.COLUMNS].astype(np.int32)
     different = [[text.decode() for text in cut(body, *spans[: spans[-1, 1] + 1].T)] for spans in (names, owners)]
     return _Read(rows[: scan.pieces.SIZE], laid_out(out[:used].tobytes(), sizes, places, lengths), *different)
+
+
+SCAN = Lazy("core.metering.scan", lambda scan: _read(scan, b'[{"metric_name":"a","idempotency_key":"b"}]', Form.JSON, 1))
 
 
 def _judged(directory: Directory, own: Account | None, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:

@@ -154,7 +154,7 @@ def _event_rows(mine: Columns, ids: Int64, received: Int64) -> bytes:
     """The COPY stream into usage_events, in the order of rollups.EVENT_COLUMNS."""
     if not len(mine):
         return b""
-    head = pgcopy.fixed(
+    rows = pgcopy.records(
         EVENT_FIELDS,
         [
             ("ts", mine.timestamps),
@@ -166,7 +166,7 @@ def _event_rows(mine: Columns, ids: Int64, received: Int64) -> bytes:
             ("numeric", pgcopy.numeric(mine.wholes, mine.fractions)),
         ],
     )
-    return pgcopy.stream([head, mine.texts.pieces()])
+    return pgcopy.stream(rows, mine.texts)
 
 
 def _usage(mine: Columns, ids: Int64, types: Mapping[int, EventType]) -> tuple[Sums | None, dict[Aggregation, dict[Bucket, Usage]]]:

@@ -22,19 +22,33 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 """The eight bytes from each place on, as little-endian integers that overlap: see `words`."""
 Int64 = NDArray[np.int64]
-Slots = NDArray[np.int32]
+Int32 = NDArray[np.int32]
+EIGHT = 8
 STOP = -1
 """Instead of a place in the data: this is not plain enough."""
 
 
+def padded(data: bytes) -> Bytes:
+    """The data with zeros behind it, so that its last bytes are whole words too."""
+    return np.frombuffer(data + bytes(EIGHT), np.uint8)
+
+
 def words(data: bytes | bytearray | Bytes) -> Words:
     """The words of `data`, up to its last whole one."""
-    return np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
+    return np.ndarray((len(data) - EIGHT + 1,), "<u8", buffer=data, strides=(1,))
 
 
 def machine_code(function: Callable[P, R]) -> Callable[P, R]:
     """The function as a part of others that are compiled."""
     return cast(Callable[P, R], _compile(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+@machine_code
+def copied(words: Words, start: int, size: int, out: Words, at: int) -> int:
+    """Copy `size` bytes, eight at once (what is too much is for the next copy to overwrite); the place behind them."""
+    for i in range(0, size, EIGHT):
+        out[at + i] = words[start + i]
+    return at + size
 
 
 def entered(*parts: ModuleType) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -5,16 +5,20 @@ Every fixed-width field of all rows is one numpy record array; texts are joined 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.metering.columns import PLACES, SCALE
-from core.metering.texts import words
+from core.metering.loading import Lazy
+from core.metering.texts import Texts, texts, words
 
+LOAD_AT_EVENTS = 1_000
+"""A flush of so many events makes compiled code worth loading."""
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 POSTGRES_EPOCH_MICROS = 946_684_800_000_000
@@ -22,8 +26,8 @@ DIGIT = 10_000
 FRACTION_DIGITS = PLACES // 4
 
 
-def fixed(fields: int, columns: Sequence[tuple[str, NDArray[Any]]]) -> list[bytes]:
-    """For each row its field count (`fields`, with those that follow) and its fixed-width fields.
+def records(fields: int, columns: Sequence[tuple[str, NDArray[Any]]]) -> NDArray[Any]:
+    """A record for each row: its field count (`fields`, with those that follow) and its fixed-width fields.
 
     `columns` are (kind, values): kind `i2` `i4` `i8` for integers, `ts` for microseconds since 1970, `numeric` for numeric().
     """
@@ -36,12 +40,27 @@ def fixed(fields: int, columns: Sequence[tuple[str, NDArray[Any]]]) -> list[byte
     for i, (kind, values) in enumerate(columns):
         rows[f"length{i}"] = rows.dtype[f"value{i}"].itemsize
         rows[f"value{i}"] = values - POSTGRES_EPOCH_MICROS if kind == "ts" else values
-    return words(rows)
+    return rows
 
 
-def stream(parts: Sequence[Iterable[bytes]]) -> bytes:
-    """The COPY stream whose rows are the parts of each place, one after another."""
-    return b"".join([HEADER, *chain.from_iterable(zip(*parts, strict=True)), TRAILER])
+def stream(rows: NDArray[Any], texts: Texts | None = None) -> bytes:
+    """The COPY stream of records, each with its piece of the texts behind it if there are some."""
+    if texts is None:
+        return b"".join([HEADER, rows.tobytes(), TRAILER])
+    splice = SPLICE.get(wanted=len(rows) >= LOAD_AT_EVENTS)
+    if splice is not None:
+        return b"".join([HEADER, _spliced(splice, rows, texts), TRAILER])
+    return b"".join([HEADER, *chain.from_iterable(zip(words(rows), texts.pieces(), strict=True)), TRAILER])
+
+
+def _spliced(splice: ModuleType, rows: NDArray[Any], texts: Texts) -> memoryview:
+    machine, width = splice.machine, rows.dtype.itemsize
+    heads, data = (machine.words(machine.padded(part)) for part in (rows.tobytes(), texts.data))
+    out = np.empty(rows.nbytes + int(texts.sizes.sum()) + machine.EIGHT, np.uint8)
+    return out[: splice.splice(heads, width, data, texts.starts, texts.sizes, machine.words(out))].data
+
+
+SPLICE = Lazy("core.metering.splice", lambda splice: _spliced(splice, np.zeros(1, "V8"), texts([b"a"], [b"{}"])))
 
 
 def numeric(wholes: NDArray[np.int64], fractions: NDArray[np.int64]) -> NDArray[Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from core.metering import tokens, wire
-from core.metering.machine import STOP, Bytes, Int64, Words, machine_code
+from core.metering.machine import STOP, Bytes, Int64, Words, copied, machine_code
 from core.metering.texts import NEITHER, WORD
-from core.metering.tokens import EIGHT, is_printable
+from core.metering.tokens import is_printable
 
 (NAME, ORGANIZATION, QUANTITY, TIMESTAMP, KEY, PROPERTIES, SUBSCRIPTION, UNIT, SLOTS) = range(9)
 """The fields of an event: from where to where each lies in the body, without its quotes; STOP when it was left out."""
@@ -26,7 +26,7 @@ def piece(data: Bytes, words: Words, fields: Int64, members: Int64, out: Words, 
         return STOP
     key, end = fields[KEY, 0], fields[KEY, 1]
     rows[event, KEY_PLACE], rows[event, KEY_SIZE] = at + WORD - start, end - key
-    at = _copied(words, key, end, out, _length(out, at, end - key))
+    at = copied(words, key, end - key, out, _length(out, at, end - key))
     at = _properties(words, members, fields[PROPERTIES, 1] if fields[PROPERTIES, 0] != STOP else 0, out, at)
     rows[event, SIZE] = at - start
     return at
@@ -42,8 +42,9 @@ def _properties(words: Words, members: Int64, count: int, out: Words, at: int) -
     for i in range(count):
         if i:
             at = _put(out, at, COMMA)
-        at = _copied(words, members[i, 0] - 1, members[i, 1] + 1, out, at)
-        at = _copied(words, members[i, 2], members[i, 3], out, _put(out, at, COLON))
+        name, value = members[i, 0], members[i, 2]
+        at = copied(words, name - 1, members[i, 1] - name + 2, out, at)
+        at = copied(words, value, members[i, 3] - value, out, _put(out, at, COLON))
     return _put(out, at, CLOSE)
 
 
@@ -62,7 +63,7 @@ def _unit(words: Words, start: int, end: int, out: Words, at: int) -> int:
         return _length(out, at, STOP)
     if not 1 <= end - start <= UNIT_MAX or not is_printable(words, start, end):
         return STOP
-    return _copied(words, start, end, out, _length(out, at, end - start))
+    return copied(words, start, end - start, out, _length(out, at, end - start))
 
 
 @machine_code
@@ -77,11 +78,3 @@ def _length(out: Words, at: int, size: int) -> int:
     """Write a length word (STOP: there is no such field); the place behind."""
     out[at] = (size >> 24 & 255) | (size >> 16 & 255) << 8 | (size >> 8 & 255) << 16 | (size & 255) << 24
     return at + WORD
-
-
-@machine_code
-def _copied(words: Words, start: int, end: int, out: Words, at: int) -> int:
-    """Copy part of the body, by words; the place behind the copy."""
-    for i in range(0, end - start, EIGHT):
-        out[at + i] = words[start + i]
-    return at + end - start

@@ -85,7 +85,7 @@ def write_changes(connection: Connection[Any], sums: Sums | None, tallies: Mappi
 
 
 def _sums_stream(sums: Sums) -> bytes:
-    rows = pgcopy.fixed(
+    rows = pgcopy.records(
         7,
         [
             ("i4", sums.organizations),
@@ -97,7 +97,7 @@ def _sums_stream(sums: Sums) -> bytes:
             ("ts", sums.last),
         ],
     )
-    return pgcopy.stream([rows])
+    return pgcopy.stream(rows)
 
 
 def _write_tallies(connection: Connection[Any], tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.metering import machine, pieces, tokens, wire
-from core.metering.machine import STOP, Bytes, Int64, Slots, Words, entered, machine_code
+from core.metering.machine import EIGHT, STOP, Bytes, Int32, Int64, Words, entered, machine_code
 from core.metering.pieces import (
     CLOSE,
     COLON,
@@ -33,7 +33,7 @@ from core.metering.pieces import (
     UNIT,
     WHOLE,
 )
-from core.metering.tokens import EIGHT, NEVER, QUOTE, blank, is_printable, is_visible, part, text_end
+from core.metering.tokens import NEVER, QUOTE, blank, is_printable, is_visible, part, text_end
 
 MEANINGS = {
     **dict.fromkeys(wire.NAME_FIELDS, NAME),
@@ -54,7 +54,6 @@ BEGIN, END = b"[]"
 DONE = -2
 PROBES_MAX = 64
 MIXER = np.uint64(0x9E3779B97F4A7C15)
-MARGIN = EIGHT
 EVENT_BYTES_MAX, PROPERTIES_MAX = wire.EVENT_BYTES_MAX, wire.PROPERTIES_MAX
 NAME_MAX, TEXT_MAX, KEY_MAX = wire.PROPERTY_NAME_LENGTH_MAX, wire.PROPERTY_TEXT_LENGTH_MAX, 255
 
@@ -102,7 +101,7 @@ def _opening(data: Bytes, by_line: bool) -> int:
 @machine_code
 def _next(data: Bytes, at: int, by_line: bool) -> int:
     """Where the event behind the one that ends at `at` starts; DONE when there is none."""
-    last = len(data) - MARGIN
+    last = len(data) - EIGHT
     at = blank(data, at, not by_line)
     if by_line:
         behind = blank(data, at, True)
@@ -240,7 +239,7 @@ def _numbers(data: Bytes, words: Words, fields: Int64, rows: Int64, event: int) 
 
 
 @machine_code
-def _which(words: Words, start: int, end: int, table: Slots, seen: Int64) -> int:
+def _which(words: Words, start: int, end: int, table: Int32, seen: Int64) -> int:
     """The place of a text among those seen, where it is put if it is new; STOP when there is none or its hash is suspiciously common."""
     if start == STOP:
         return STOP

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.metering.machine import STOP, Bytes, Words, machine_code
+from core.metering.machine import EIGHT, STOP, Bytes, Words, machine_code
 
 QUOTE, DOT, MINUS, COLON, ZERO, ONE, NINE, BACKSLASH = b'".-:019\\'
 SPACE, TAB, LINE, RETURN = b" \t\n\r"
@@ -23,7 +23,6 @@ DAYS_BEFORE_1970 = 719_468
 DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 TRUE, FALSE, NULL = (np.frombuffer(word, np.uint8) for word in (b"true", b"false", b"null"))
 PROPERTY_DIGITS_MAX, PROPERTY_PLACES_MAX = 16, 6
-EIGHT = 8
 LEAST, LOWEST, A_QUOTE, ONES, HIGHEST = (np.uint64(word) for word in (1, 0xFF, QUOTE, 0x0101010101010101, 0x8080808080808080))
 QUOTES, BACKSLASHES, SPACES = (np.uint64(0x0101010101010101 * character) for character in (QUOTE, BACKSLASH, SPACE))
 """Eight bytes at once are one integer: the usual SWAR searches (Mycroft 1987), whose lowest hit is exact."""

@@ -32,7 +32,7 @@ OTHER = Account(uuid.UUID(int=8), 8, "clocked", "clocked", "active", datetime(20
 @pytest.fixture(scope="module", autouse=True)
 def loaded() -> None:
     """The compiled road is there, in the background for nobody."""
-    assert compiled.load()
+    assert compiled.SCAN.load()
 
 
 class FixedDirectory:
