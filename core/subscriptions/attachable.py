@@ -14,7 +14,7 @@ from core.catalog.conditions import fits
 from core.catalog.models import PlanKind, PlanVersion
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.money import parse_decimal
-from core.periods import Anchor, Interval
+from core.periods import Interval
 from core.subscriptions import quantities as licensed
 from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
@@ -96,10 +96,11 @@ def billed_span(spans: Sequence[Span], at: datetime) -> Span:
     raise Conflict("The subscription does not run at that time.", code="not_running")
 
 
-def whole_cycles(anchor: Anchor, at: datetime, count: int | None) -> tuple[datetime, datetime | None]:
-    """The beginning of the cycle at `at`, and where it ends `count` cycles later (None: never)."""
-    first = anchor.index(at)
-    return anchor.boundary(first), None if count is None else anchor.boundary(first + count)
+def whole_cycles(spans: Sequence[Span], span: Span, at: datetime, count: int | None) -> tuple[datetime, datetime | None]:
+    """`count` cycles of `span` from the one at `at` on, which it may have entered late: what was billed in other cycles is left alone."""
+    first = span.anchor.index(at)
+    entered = min(other.start for other in spans if other.anchor == span.anchor and not other.is_trial)
+    return max(span.anchor.boundary(first), entered), None if count is None else span.anchor.boundary(first + count)
 
 
 def some(quantity: Decimal | str | int) -> Decimal:

@@ -46,7 +46,8 @@ def attach(
     require(subscription, Act.CHANGE_PLAN, at)
     version = attachable.offered(session, plan, subscription)
     start = plan_change.effective_at(subscription, when, at=at)
-    span = attachable.billed_span(timeline.spans(subscription), start)
+    planned = timeline.spans(subscription)
+    span = attachable.billed_span(planned, start)
     item = SubscriptionItem(
         id=new_id(),
         organization_id=subscription.organization_id,
@@ -57,7 +58,7 @@ def attach(
     )
     if version.plan.kind == PlanKind.COUPON:
         item.quantity = Decimal(1)
-        item.start_at, item.end_at = attachable.whole_cycles(span.anchor, item.start_at, version.duration_cycles)
+        item.start_at, item.end_at = attachable.whole_cycles(planned, span, item.start_at, version.duration_cycles)
     attachable.check_bounds(version, item.quantity)
     attachable.check(subscription, version, item.start_at, span)
     subscription.items.append(item)

@@ -65,3 +65,18 @@ def test_a_plan_taken_again_within_its_old_month_gives_its_discount_once(session
     told = story.until(story.local(7, 20))
     assert [amounts for _, _, amounts in told] == [{"base back": -4000, "base": 10000, "loyal": -1000}]
     story.ends_well()
+
+
+def test_a_coupon_leaves_alone_what_was_billed_before_its_cycles_were_entered(session: Session) -> None:
+    story = Story(session)
+    weekly = plan(session, story, "weekly", billing_period="week", base_price="70")
+    yearly = plan(session, story, "yearly", billing_period="year", base_price="365")
+    plan(session, story, "thanks", kind="coupon", prices=[{"code": "off", "model": "discount", "amount_off": "30"}])
+    story.until(story.local(6, 1))
+    story.subscribe(weekly, anchor="calendar")
+    assert [amounts for _, _, amounts in story.until(story.local(6, 10))] == [{"base": 7000}, {"base": 7000}]
+    story.change_plan(yearly)  # two of seven days of the second week; 205 days of the year are left
+    assert [amounts for _, _, amounts in story.until(story.local(6, 20))] == [{"base back": -5000, "base": 20500}]
+    items.attach(session, story._current(), plan="thanks", at=story.now, actor=SYSTEM)  # of the year, not of the weeks in it
+    assert [amounts for _, _, amounts in story.until(story.local(6, 21))] == [{"off": -3000}]
+    story.ends_well()

@@ -233,7 +233,8 @@ class Life:
         start, end = max(at, billed.start), None
         if plan.kind == "coupon":
             first, units = number(billed.hang, self.timezone, start), Decimal(1)
-            start = boundary(billed.hang, self.timezone, first)
+            entered = min(s.start for s in self.stretches if s.hang == billed.hang and not s.is_trial)
+            start = max(boundary(billed.hang, self.timezone, first), entered)
             if any(item.plan == plan and item.lasts(start) for item in self.beside):
                 raise Refused
             end = None if plan.duration is None else boundary(billed.hang, self.timezone, first + plan.duration)
