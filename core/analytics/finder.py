@@ -14,6 +14,7 @@ from core.analytics.accounts import named
 from core.identity.models import ApiKey, Organization
 from core.identity.queries import as_uuid
 from core.invoicing.models import Invoice
+from core.metering import queries as metering
 from core.metering.models import usage_event_names, usage_events
 from core.metering.sums import organizations as numbers
 from core.payments.models import BillingTransaction, PaymentMethod
@@ -154,9 +155,15 @@ def _keys(session: Session, words: str) -> Sequence[Hit]:
 
 
 def _events(session: Session, words: str) -> tuple[Sequence[Hit], bool]:
-    """Counted events with this idempotency key, of any account; (hits, whether it took too long)."""
+    """Counted events with this idempotency key, of any account; (hits, whether it took too long).
+
+    The log knows at once where a key's event is; what is older than the log is looked for among all events, for a moment.
+    """
+    logged = metering.by_key(session, words)
+    if logged:
+        return _hits(session, words, [(event.event_name, owner) for owner, event in logged[:HITS_MAX]]), False
     wanted = (
-        select(usage_events.c.idempotency_key, usage_event_names.c.name, numbers.c.id)
+        select(usage_event_names.c.name, numbers.c.id)
         .join(usage_event_names, usage_event_names.c.number == usage_events.c.event_number)
         .join(numbers, numbers.c.number == usage_events.c.organization_number)
         .where(usage_events.c.idempotency_key == words)
@@ -165,12 +172,17 @@ def _events(session: Session, words: str) -> tuple[Sequence[Hit], bool]:
     try:
         with session.begin_nested():
             session.execute(text(f"SET LOCAL statement_timeout = {EVENT_SEARCH_MILLISECONDS_MAX}"))
-            rows = session.execute(wanted).all()
+            rows = [(row[0], row[1]) for row in session.execute(wanted)]
             session.execute(text("SET LOCAL statement_timeout = DEFAULT"))
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) != "57014":
             raise
         return [], True
-    owners = {row[2] for row in rows}
+    return _hits(session, words, rows), False
+
+
+def _hits(session: Session, words: str, rows: Sequence[tuple[str, uuid.UUID]]) -> Sequence[Hit]:
+    """Events by their names and owners."""
+    owners = {owner for _, owner in rows}
     names = {row.id: row.name for row in session.scalars(select(Organization).where(Organization.id.in_(owners)))} if owners else {}
-    return [Hit("event", words, row[2], row[1], names[row[2]], True) for row in rows], False
+    return [Hit("event", words, owner, name, names[owner], True) for name, owner in rows]

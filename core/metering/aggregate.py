@@ -20,7 +20,7 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from core.metering import backfill, counting, daily, limits, partitions, rollups
+from core.metering import backfill, counting, daily, limits, partitions, places, rollups
 from core.metering.corrections import gate
 from core.metering.counted import METERS, TAKEN_UP
 from core.metering.counting import Batch, Counted
@@ -99,8 +99,7 @@ class Aggregator:
         self._alone = 0
         self._behind = False
         self._new: list[tuple[Meter, int]] = []
-        self._step = backfill.STEP_MAX
-        self._upkeep_at = 0.0
+        self._step, self._upkeep_at = backfill.STEP_MAX, 0.0
         self._loaded = False
         self.progress = Progress()
 
@@ -237,6 +236,7 @@ class Aggregator:
         """Write and commit; runs in the writer's thread."""
         try:
             rollups.write(line, counted)
+            places.note(line, counted.keys)
             rollups.settle(line, counted, at=self._now())
             limits.note(line, counted, batches)
             line.execute("COMMIT")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.metering import columns as column_form
 from core.metering import pgcopy
 from core.metering.columns import Columns, Corrupt, Flags, Int32, Int64, quantity
-from core.metering.dedup import Claim, Entries, entries
+from core.metering.dedup import Claim, Entries, entries, of_keys
 from core.metering.directory import EventType
 from core.metering.instants import instant
 from core.metering.meters import HOUR_MICROS, Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
@@ -79,6 +79,8 @@ class Counted:
     tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]
     fates: Sequence[Fate]
     poisoned: Sequence[tuple[Batch, str]]
+    keys: tuple[NDArray[np.uint64], Int64] | None = None
+    """Hashes of the keys that counted, and the batch of each."""
 
 
 def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, claim: Callable[[Entries], Claim]) -> Counted:
@@ -95,10 +97,11 @@ def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, c
     kept = np.flatnonzero(claimed.first)
     order = kept[_sorted(everything.organizations[kept], everything.events[kept], everything.timestamps[kept])]
     mine = column_form.take(everything, order)
-    ids = np.array([batch.id for batch in good], np.int64)[owner[order]]
+    numbers = np.array([batch.id for batch in good], np.int64)
+    ids, keys = numbers[owner[order]], (of_keys(rows[kept], everything.organizations[kept], seed), numbers[owner[kept]])
     received = np.array([batch.received_at for batch in good], np.int64)[owner[order]]
     sums, tallies = _usage(mine, ids, types)
-    return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned)
+    return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned, keys)
 
 
 def _unpacked(batches: Sequence[Batch]) -> tuple[list[Batch], list[int], list[Columns], list[tuple[Batch, str]]]:

@@ -66,6 +66,12 @@ def entries(columns: Columns, seed: int) -> Entries:
     return rows
 
 
+def of_keys(rows: Entries, organizations: NDArray[np.int32], seed: int) -> Words:
+    """The first word of each key's hash without its organization, from its entry."""
+    hashes: Words = rows["high"] ^ _mixed(organizations.astype(np.uint64) + np.uint64(seed))
+    return hashes
+
+
 def _fingerprints(columns: Columns) -> NDArray[np.uint32]:
     """What makes two events with one key equal: name, quantity, properties, and the timestamp unless it was left out."""
     content = np.fromiter(map(xxhash.xxh3_64_intdigest, columns.texts.all_properties()), np.uint64, len(columns))

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import FieldError, Invalid, NotFound
 from core.metering.kafka.models import UsageLogOffset
+from core.metering.lookup import moments
 from core.metering.models import (
     Metric,
     usage_batch_results,
@@ -155,11 +156,26 @@ def events_page(
         query = query.where(e.event_number == select(usage_event_names.c.number).where(usage_event_names.c.name == name).scalar_subquery())
     if idempotency_key is not None:
         query = query.where(e.idempotency_key == idempotency_key)
+        if logged_at := {moment for _, _, moment in moments(session, idempotency_key, _organization_number(session, organization_id))}:
+            query = query.where(e.timestamp.in_(logged_at))
     if cursor is not None:
         at, batch_id, position = _read_cursor(cursor)
         query = query.where(and_(e.timestamp <= at, tuple_(*order) < tuple_(at, batch_id, position)))
     rows = session.execute(query.order_by(*(column.desc() for column in order)).limit(min(limit, PAGE_MAX) + 1)).all()
-    return _page(rows, limit, _usage_event, lambda row: f"{row.timestamp.isoformat()}|{row.batch_id}|{row.position}")
+    return _page(rows, limit, usage_event, lambda row: f"{row.timestamp.isoformat()}|{row.batch_id}|{row.position}")
+
+
+def by_key(session: Session, key: str) -> list[tuple[uuid.UUID, UsageEvent]]:
+    """The counted events with this key, and whose each is: for operators only. Those older than the log are not among them."""
+    e, n, o = usage_events.c, usage_event_names.c, organizations.c
+    owners, kinds, at = zip(*found, strict=True) if (found := moments(session, key)) else ((), (), ())
+    query = (
+        select(usage_events, n.name, o.id.label("organization_id"))
+        .join(usage_event_names, n.number == e.event_number)
+        .join(organizations, o.number == e.organization_number)
+        .where(e.organization_number.in_(owners), e.event_number.in_(kinds), e.timestamp.in_(at), e.idempotency_key == key)
+    )
+    return [(row.organization_id, usage_event(row)) for row in session.execute(query)] if found else []
 
 
 def _number(token: str) -> float | str:
@@ -171,7 +187,8 @@ def _number(token: str) -> float | str:
 shown_properties = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
 
 
-def _usage_event(row: Row[Any]) -> UsageEvent:
+def usage_event(row: Row[Any]) -> UsageEvent:
+    """A row of `usage_events` with its event name."""
     return UsageEvent(
         id=f"{row.batch_id}-{row.position}",
         event_name=row.name,

@@ -124,6 +124,19 @@ usage_dedup_keys = Table(
     comment="The same keys, one a row: the DedupStore that needs no memory",
 )
 
+usage_key_places = Table(
+    "usage_key_places",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("received_on", Date, nullable=False, index=True),
+    Column("keys", Integer, nullable=False),
+    Column("bits", SmallInteger),
+    Column("batches", LargeBinary, nullable=False),
+    Column("offsets", LargeBinary),
+    Column("marks", LargeBinary, nullable=False),
+    comment="In which batches of the log the events of one flush stand, by the hash of their keys (places.Places)",
+)
+
 usage_state = Table(
     "usage_state",
     Base.metadata,

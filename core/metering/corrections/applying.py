@@ -21,7 +21,7 @@ from core import audit
 from core.audit import Actor
 from core.errors import Conflict, InvalidTransition, NotFound
 from core.metering import columns as column_form
-from core.metering import counting, rollups
+from core.metering import counting, places, rollups
 from core.metering.corrections import gate, hours, staging
 from core.metering.corrections.staging import APPLIED, REVERTED, STAGED, Backfill, Names
 from core.metering.counting import Batch, Counted
@@ -101,6 +101,7 @@ def apply(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, 
             counted = counting.count([batch], types, seed, claims.claim)
             gate.emptied(connection)
             rollups.write(connection, counted)
+            places.note(connection, counted.keys)
             rollups.settle(connection, counted, at=instant(batch.received_at))
             batches.append(batch.id)
             total += _size(counted)

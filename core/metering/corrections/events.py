@@ -22,6 +22,7 @@ from core.audit import Actor
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.metering.columns import quantity
 from core.metering.corrections import gate, hours
+from core.metering.lookup import moments
 from core.metering.meters import UnreadableProperty, feeds, meter, properties, value_of
 from core.metering.models import Metric, usage_event_names, usage_events
 from core.metering.queries import shown_properties
@@ -130,10 +131,12 @@ def read_properties(text: str) -> dict[str, Any]:
 
 
 def stored(session: Session, organization_id: uuid.UUID, key: str) -> Row[Any] | None:
-    """The counted event with this key, whenever it happened."""
+    """The counted event with this key, whenever it happened: where the log says, else looked for among all."""
     e = usage_events.c
     mine = select(organizations.c.number).where(organizations.c.id == organization_id).scalar_subquery()
-    return session.execute(select(usage_events).where(e.organization_number == mine, e.idempotency_key == key).limit(1)).first()
+    query = select(usage_events).where(e.organization_number == mine, e.idempotency_key == key).limit(1)
+    at = {moment for _, _, moment in moments(session, key, session.scalar(select(mine)))}
+    return session.execute(query.where(e.timestamp.in_(at)) if at else query).first()
 
 
 def _found(session: Session, organization_id: uuid.UUID, key: str) -> Row[Any]:
