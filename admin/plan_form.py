@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from admin import price_rows
+from admin.plan_extras import FEATURE, LIMIT, features_of, limit, limits_of, shown, value_of
 from core.catalog import written
 from core.catalog.models import PlanVersion
 from core.errors import FieldError, Invalid
@@ -27,8 +28,6 @@ NEW_PLAN = {
     "customers_may_pause": "yes",
 }  # fmt: skip
 NEW_PRICE: dict[str, Any] = {"metric": "", "model": "per_unit", "unit_price": "", "use": {}}
-FEATURE = ("name", "value")
-LIMIT = ("metric", "value", "period", "action")
 ACT = re.compile(r"(add|remove|up|down):([A-Za-z0-9_.]{1,200})")
 CURRENCY = re.compile(r"[A-Z]{3}")
 
@@ -70,13 +69,13 @@ def of_version(version: PlanVersion) -> Draft:
 def of_document(given: Mapping[str, Any]) -> Draft:
     """A plan document, complete or not, as it stands in the form."""
     rest = dict(given)
-    plan: dict[str, Any] = {name: _shown(rest.pop(name, NEW_PLAN.get(name))) for name in PLAN_TEXTS}
+    plan: dict[str, Any] = {name: shown(rest.pop(name, NEW_PLAN.get(name))) for name in PLAN_TEXTS}
     plan["prices"] = _prices_of(rest.pop("prices", []))
     features, limits, currencies = (_object(rest.pop(name, None)) for name in ("features", "limits", "currencies"))
-    plan["features"], kept = _pairs(features)
-    plan["limits"], refused = _limits_of(limits)
+    plan["features"], kept = features_of(features)
+    plan["limits"], refused = limits_of(limits)
     plan["currencies"] = {
-        code: {"base_price": _shown(part.get("base_price", "0")), "prices": _prices_of(part.get("prices", []))}
+        code: {"base_price": shown(part.get("base_price", "0")), "prices": _prices_of(part.get("prices", []))}
         for code, part in currencies.items()
         if isinstance(part, Mapping)
     }
@@ -138,8 +137,8 @@ def document(draft: Draft) -> dict[str, Any]:
             raise ValueError("must be a JSON object of the other keys")
     except (ValueError, RecursionError) as error:
         raise Invalid("Other keys are not JSON.", errors=(FieldError("/more", f"is not JSON: {error}"),)) from error
-    features = {row["name"]: _value(row["value"]) for row in draft.plan["features"] if row["name"]}
-    limits = {row["metric"]: _limit(row) for row in draft.plan["limits"] if row["metric"]}
+    features = {row["name"]: value_of(row["value"]) for row in draft.plan["features"] if row["name"]}
+    limits = {row["metric"]: limit(row) for row in draft.plan["limits"] if row["metric"]}
     plan |= _named(features={**_object(more.pop("features", None)), **features}, limits={**_object(more.pop("limits", None)), **limits})
     return plan | {key: value for key, value in more.items() if key not in plan}
 
@@ -264,41 +263,6 @@ def _names(draft: Draft) -> Iterator[str]:
 def _rows(form: Mapping[str, str], at: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
     found = range(price_rows.count(form, f"{at}_{{}}_{names[0]}"))
     return [{name: form.get(f"{at}_{i}_{name}", "").strip() for name in names} for i in found]
-
-
-def _pairs(given: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(features that a row can hold, the others)."""
-    rows = {name: _shown(value) for name, value in given.items() if not isinstance(value, (dict, list))}
-    fit = {name: text for name, text in rows.items() if _value(text) == given[name] and type(_value(text)) is type(given[name])}
-    return [{"name": name, "value": text} for name, text in fit.items()], {key: given[key] for key in given if key not in fit}
-
-
-def _limits_of(given: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    other: dict[str, Any] = {}
-    for metric, said in given.items():
-        parts = said if isinstance(said, Mapping) else {"value": said}
-        row = {"metric": metric, **{name: _shown(parts.get(name)) for name in LIMIT[1:]}}
-        fits = not isinstance(said, bool) and _limit(row) == (dict(said) if isinstance(said, Mapping) else said)
-        if fits:
-            rows.append(row)
-        else:
-            other[metric] = said
-    return rows, other
-
-
-def _limit(row: Mapping[str, str]) -> Any:
-    value = price_rows.whole(row["value"])
-    parts = {name: row[name] for name in ("period", "action") if row.get(name)}
-    return {"value": value, **parts} if parts else value
-
-
-def _value(text: str) -> Any:
-    return text == "yes" if text in ("yes", "no") else price_rows.whole(text)
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _object(value: Any) -> dict[str, Any]:
