@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from core.catalog import queries as catalog
 from core.catalog.models import PlanVersion
 from core.identity.models import Organization
@@ -29,7 +27,7 @@ class Agreed:
     listed: Words
 
 
-def shown(session: Session, row: Subscription, owner: Organization, at: datetime) -> dict[str, Any]:
+def shown(session: Any, row: Subscription, owner: Organization, at: datetime) -> dict[str, Any]:
     """The context of the page."""
     bound = bound_until(row, at)
     lanes = lifeline.lanes(row, at=at, bound_until=bound)
@@ -61,7 +59,7 @@ def bound_until(row: Subscription, at: datetime) -> datetime | None:
     return agreement.bound_until(row, spans, at) if spans else None
 
 
-def agreed_prices(session: Session, version: PlanVersion, currency: str) -> list[Agreed]:
+def agreed_prices(session: Any, version: PlanVersion, currency: str) -> list[Agreed]:
     """The prices of a negotiated version that are not those of the list it was made from; [] for a version of the list."""
     if version.organization_id is None:
         return []

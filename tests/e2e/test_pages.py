@@ -30,6 +30,8 @@ ON_THE_WAY = {
     "portal.finish_setup": "the provider leads back to it",
     "portal.continue_setup": "a form leads to it",
     "portal.plan_quote": "a form leads to it",
+    "portal.new_add_on": "a plan with add-ons on offer leads to it",
+    "portal.add_on": "a subscription with an add-on leads to it",
     "portal.plan_act": "a plan in good standing, a paused or an ended one leads to it",
     "admin.plan_quote": "a form leads to it",
     "admin.search": "a form leads to it",

@@ -22,7 +22,7 @@ from core.identity.models import OperatorRole, Role
 from core.invoicing import finalize, manual, queries, quote
 from core.metering.models import LimitAction, LimitPeriod, LimitSource
 from core.payments.models import PaymentMethod, SetupAttempt
-from core.subscriptions import lifecycle
+from core.subscriptions import items, lifecycle
 from tests.conftest import Clock
 from tests.factories import make_metric, make_organization
 from tests.people import SETUP, csrf_of, make_member, make_user, sign_in
@@ -122,6 +122,10 @@ def theirs(session: Session, clock: Clock) -> dict[str, object]:
         session, code="pro", name="Pro", currency="EUR", billing_period="month", base_price="20.00", actor=SETUP, at=at
     )
     subscription = lifecycle.start(session, owner.id, plan="starter", at=at, actor=SETUP)
+    publish.create_version(
+        session, code="care", name="Care", kind="add_on", currency="EUR", billing_period="month", base_price="2.00", actor=SETUP, at=at
+    )
+    item = items.attach(session, subscription, plan="care", at=at, actor=SETUP)
     draft = manual.create(session, owner.id, lines=[{"description": "Work", "unit_price": "5"}], at=at, actor=SETUP)
     invoice = finalize.finalize_invoice(session, draft.id, at=at, actor=SETUP)
     clock.advance(days=1)
@@ -149,6 +153,8 @@ def theirs(session: Session, clock: Clock) -> dict[str, object]:
         "key_id": key.id,
         "quote_id": offer.id,
         "act": "pause",
+        "code": "care",
+        "item_id": item.id,
         "cap_id": cap.id,
         "limit_id": limit.id,
     }
