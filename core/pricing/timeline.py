@@ -62,8 +62,8 @@ def due(
     """The lines of the next invoice: owed less billed, by key. Billing them and asking again gives none.
 
     A line billed for the first time is kept at 0, unless it is for no time at all; later only differences are. What was billed and is
-    no longer owed is given back, unless its cycle began before `since` (closed). A rule in `no_credit`, or a term without
-    `credit_unused`, never gives back.
+    no longer owed is given back, unless its cycle began before `since` (closed). A rule in `no_credit` never gives back, nor does what is
+    held in a term without `credit_unused`; usage that was not used after all is.
     """
     items = [_item(key, entry, billed.get(key)) for key, entry in owed.items()]
     items += [
@@ -88,7 +88,8 @@ def _is_due(item: LineItem, no_credit: Collection[str]) -> bool:
         return item.minor != 0 or item.owed is None or any(part.fraction for part in item.owed.parts)
     if item.minor >= 0:
         return item.minor > 0
-    return item.key.rule_id not in no_credit and (item.owed is None or item.owed.credit_unused)
+    kept = item.owed is not None and item.owed.rule.kind is Kind.RECURRING and not item.owed.credit_unused
+    return item.key.rule_id not in no_credit and not kept
 
 
 def _keeps_discount(item: LineItem) -> bool:

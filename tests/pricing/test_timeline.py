@@ -41,6 +41,13 @@ class Books:
         return {item.rule.code if item.rule else item.key.rule_id: item.minor for item in items}
 
 
+def test_usage_that_was_not_used_after_all_is_given_back_whatever_becomes_of_unused_time() -> None:
+    books, june = Books(), ("calls", at(6, 1), at(7, 1))
+    terms = [term("a", at(6, 1), None, CALLS, STARTER, credit_unused=False)]
+    assert books.run(terms, at(7, 1), {june: Decimal(300)}) == {"calls": 300, "starter.base": 10000}
+    assert books.run(terms, at(7, 2), {june: Decimal(100)}) == {"calls": -200}
+
+
 def test_upgrade_in_the_middle_of_a_month_with_late_usage() -> None:
     books = Books()
     assert books.run([term("a", at(6, 1), None, STARTER, CALLS)], at(6, 1)) == {"starter.base": 10000}

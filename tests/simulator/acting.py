@@ -195,7 +195,7 @@ class Acting(Comparing, Machines):
         if when == "period_end":
             effective = life.cycle_end(running, self.now)
         if quoted := self.rng.random() < 0.4:
-            self.count()
+            self.sweep()  # a draft that a job is about to rate again would be finished first, with other lines than it had
 
         def change(session: Session, row: Subscription) -> None:
             to = session.get_one(PlanVersion, self.versions[plan.name])

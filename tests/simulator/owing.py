@@ -149,7 +149,8 @@ def _due_at(first: Piece, last: Piece) -> datetime:
 
 def _of_price(life: Life, key: Key, groups: list[list[Piece]], usage: Usage) -> Owes:
     first, pieces = groups[0][0], [piece for group in groups for piece in group]
-    price, gives_back = first.price, all(group[0].credits for group in groups)
+    price = first.price
+    gives_back = price.metric is not None or all(group[0].credits for group in groups)
     if price.metric is not None:
         used = sum((q for at, q in usage.get(price.metric, ()) if any(p.start <= at < p.end for p in pieces)), Decimal(0))
         counted = pieces[:1] if first.days == "none" else pieces
