@@ -1,7 +1,7 @@
 """Where in the log a key's event stands: from the idempotency key alone to the batch, whatever account and time, in milliseconds.
 
 Each flush writes one row: for every key it counted, some bits of the key's hash and the group of batches it came in, 16 bits together,
-in buckets of about 16 keys (2.25 bytes a key; Fan et al., 2014, call the bits a fingerprint). Another key has the same bits once in some
+in buckets of 16 to 32 keys (2.3 bytes a key; Fan et al., 2014, call the bits a fingerprint). Another key has the same bits once in some
 dozens of flushes; then a batch is read in vain. Small flushes are kept with 32 bits a key, so that they can be put together.
 """
 
