@@ -117,7 +117,8 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
 def granian(application: str, port: int) -> list[str]:
     """The words behind `python -m` that serve an application factory."""
     words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--blocking-threads", str(WEB_THREADS)]
-    return [*words, "--log-level", "error"]
+    # A worker that is asked to stop while it starts misses it, and would be waited for without end.
+    return [*words, "--log-level", "error", "--workers-kill-timeout", "10"]
 
 
 @contextmanager
