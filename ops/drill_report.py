@@ -39,8 +39,8 @@ class Size:
 
     @property
     def seconds_max(self) -> float:
-        """How long anything a drill waits for may take: an hour, a minute of the smallest."""
-        return max(60.0, 3600 * self.scale)
+        """How long anything a drill waits for may take: an hour, five minutes of the smallest."""
+        return max(300.0, 3600 * self.scale)
 
 
 def judge(where: Site, size: Size, name: str, work: Sequence[Batch], acknowledged: set[str]) -> Report:
