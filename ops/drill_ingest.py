@@ -49,7 +49,7 @@ def cut_answers(where: Site, size: Size) -> Report:
 def kills(where: Site, size: Size) -> Report:
     """Web server, aggregator and database are killed with -9 again and again, at random moments, while events come in."""
     work = batches("kill", size.of(500_000, 8_000), BATCH, ORGANIZATIONS)
-    times = (("web", 50, 1), ("aggregator", 50, 2), ("postgres", 20, 2))
+    times = (("web", 50, 1), ("aggregator", 50, 1), ("postgres", 20, 1))
     plan = [name for name, full, least in times for _ in range(size.of(full, least))]
     rng = random.Random(3)
     rng.shuffle(plan)
