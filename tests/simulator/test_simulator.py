@@ -14,7 +14,7 @@ from tests.simulator.house import House, house
 from tests.simulator.kernel import Divergence
 from tests.simulator.runner import live_in
 
-KERNEL_SEEDS, CHUNK, KERNEL_STEPS = 300, 75, 20
+KERNEL_SEEDS, CHUNK, KERNEL_STEPS = 300, 75, 15
 PRODUCT_SEEDS, PRODUCT_STEPS = 3, 12
 
 
