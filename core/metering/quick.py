@@ -17,7 +17,7 @@ from msgspec import UNSET
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from core.metering import wire
+from core.metering import bodies, wire
 from core.metering.bodies import Form
 from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
@@ -52,8 +52,8 @@ def judge(
         return None
     try:
         events = _one.decode_lines(body) if form == Form.NDJSON else _many.decode(body)
-        if not 1 <= len(events) <= window.events_max:
-            return None
+        if not 1 <= len(events) <= window.events_max or (form == Form.NDJSON and len(bodies.cut(body, form)) != len(events)):
+            return None  # msgspec lets an event go on in the next line
         return _judged(
             directory, own, body, dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True)), window, at
         )

@@ -190,6 +190,12 @@ def test_a_fault_is_found_on_either_road(event: str) -> None:
     assert len(slow[2]) == 1
 
 
+def test_an_event_does_not_go_on_in_the_next_line() -> None:
+    slow, fast = both(b'{"metric_name":"calls",\n"idempotency_key":"a"}', form=Form.NDJSON)
+    assert fast is None
+    assert len(slow[2]) == 2
+
+
 def test_a_usual_event_is_read_fast() -> None:
     assert all(plain.read(dump(event)) is not None for event in usual_events())
 
