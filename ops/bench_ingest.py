@@ -217,13 +217,14 @@ def many_organizations(seconds: int, rate: int) -> bool:
 def many_keys(keys: int, seconds: int, rate: int, empty: float) -> bool:
     """The same load when that many keys were counted before; `empty` is the CPU-µs an event without them."""
     with stack(1_000, earlier_keys=keys) as running:
+        first = warmed(running)
         report = load(running, seed=1, seconds=seconds, rate=rate)
         cost = report["cpu_all"] / report["events"] * 1e6
         say(
             "ingest_earlier_keys_cpu", cost, "µs/event", goal=1.3, at_most=True, ratio=cost / empty, against=f"no earlier keys, {empty:.1f}"
         )
         say("ingest_earlier_keys_memory", running.memory("aggregator") / 2**20, "MiB", goal=AGGREGATOR_MIB, at_most=True)
-        return verify(running, [report])
+        return verify(running, [first, report])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -231,11 +232,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.bench_ingest", description=__doc__)
     parser.add_argument("--full", action="store_true", help="the sizes the goals are stated for")
     parser.add_argument("--rate", type=int, default=100_000, help="events offered a second")
+    parser.add_argument("--keys", type=int, help="earlier keys of the last phase (2,000,000; 50,000,000 with --full)")
     given = parser.parse_args(argv)
     seconds, flat = (60, 20) if given.full else (SHORT, 4)
+    keys = given.keys if given.keys is not None else 50_000_000 if given.full else 2_000_000
     exact, cost = usual(seconds, flat, given.rate)
     exact &= many_organizations(30 if given.full else SHORT, given.rate)
-    exact &= many_keys(50_000_000 if given.full else 2_000_000, 20 if given.full else SHORT, given.rate, cost)
+    exact &= many_keys(keys, 20 if given.full else SHORT, given.rate, cost)
     return 0 if exact else 1
 
 
