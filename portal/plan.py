@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from flask import g, request, url_for
 from werkzeug.wrappers import Response
 
 from core import clock
+from core.catalog.models import PlanVersion
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.invoicing import figure
@@ -99,6 +102,12 @@ def my_subscription() -> Subscription:
     return found
 
 
+def _not_held(offered: list[PlanVersion], subscription: Subscription, at: datetime) -> list[PlanVersion]:
+    """Those the customer does not have yet: of what is held, the number is changed instead."""
+    held = {item.plan_version.plan_id for item in items.held(subscription, at)}
+    return [version for version in offered if version.plan_id not in held]
+
+
 def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Response:
     at = clock.now(g.organization)
     subscription = queries.current_subscription(db.session(), g.organization.id)
@@ -121,7 +130,7 @@ def _plan(errors: dict[str, str] | None = None, *, status: int = 200) -> Respons
         may_pause=customers_may_pause(subscription, at),
         held=running_quantities(subscription, at),
         attached=items.held(subscription, at),
-        offered=attachable.on_offer(db.session(), subscription, at=at) if version else [],
+        offered=_not_held(attachable.on_offer(db.session(), subscription, at=at), subscription, at) if version else [],
         licensed=licensed.fields(version, running_term(subscription, at)) if version else [],
         planned=licensed.changes(change.version, running_term(subscription, at), change.quantity, change.quantities) if change else [],
         prices=price_lists([version], g.organization.currency) if version else [],
