@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dramatiq
 import psycopg
@@ -138,7 +139,7 @@ def prepare(app: Flask, url: str) -> list[str]:
                 at=AT,
                 now=AT,
             )
-            given = {"name": "bench", "mode": "test", "scopes": ["billing:read"], "actor": SYSTEM, "at": AT}
+            given: dict[str, Any] = {"name": "bench", "mode": "test", "scopes": ["billing:read"], "actor": SYSTEM, "at": AT}
             tokens.append(keys.create(session, organization_id=customer.id, **given)[1])
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
