@@ -85,3 +85,15 @@ def test_demo_codes_are_those_of_an_authenticator(tmp_path: Path, monkeypatch, c
     (tmp_path / "logins.json").write_text(json.dumps([login]))
     assert accounts.demo_code([]) == 0
     assert pyotp.TOTP(secret).at(clock.now()) in capsys.readouterr().out
+
+
+def test_usage_is_recounted_and_compared_with_invoices(settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["usage", "recount", "--days", "1"]) == 0
+    assert "0 lines of issued invoices were compared: all hold what is counted; 0 wait" in capsys.readouterr().out
+
+
+def test_events_are_moved_into_a_hypertable_only_where_there_is_one(settings, capsys: pytest.CaptureFixture[str]) -> None:
+    if cli.main(["usage", "hypertable"]):
+        assert "has no TimescaleDB" in capsys.readouterr().out
+    else:
+        assert cli.main(["usage", "hypertable"]) == 1, "once is enough"
