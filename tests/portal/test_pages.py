@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from flask.testing import FlaskClient
 from sqlalchemy import event, insert
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
+from core.audit import SYSTEM
 from core.identity.models import Role
-from core.invoicing import listing, queries
+from core.invoicing import grants, listing, queries
 from core.invoicing.models import Invoice
 from core.metering.models import usage_rollups
 from tests.factories import make_organization
@@ -197,3 +199,16 @@ def test_a_new_account_is_told_how_to_begin(client: FlaskClient, session: Sessio
         answer = client.get(f"/portal{path}")
         assert answer.status_code == 200, path
     assert "Send your first event" in client.get("/portal/").text
+
+
+def test_the_overview_says_when_credit_expires(
+    client: FlaskClient, session: Session, enter: SignIn, quillmark: Story, now: datetime
+) -> None:
+    enter(quillmark.organization)
+    given: dict[str, Any] = {"organization": quillmark.organization, "at": now, "actor": SYSTEM}
+    grants.grant(session, **given, amount_minor=5000, name="Sorry")
+    grants.grant(session, **given, amount_minor=4200, name="Welcome", expires_at=now + timedelta(days=9))
+    said = " ".join(re.sub(r"<[^>]+>", " ", client.get("/portal/").text).split())
+    assert re.search(r"Left \S*92\.00", said)
+    assert re.search(r"Until 1 Dec 2026 \S*42\.00 of it", said)
+    assert "what is left on that day expires" in said
