@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "no_cancellation": "No cancellation is planned.",
     "no_event_accepted": "Every event was rejected; `events` says why for each.",
     "no_payment_method": "The organization has no payment method to charge.",
+    "no_resumption": "No end of the pause is planned.",
     "no_scheduled_change": "No plan change is planned.",
     "not_a_draft": "Only a draft can be edited.",
     "not_finalized": "The invoice is a draft. Finalize it first.",

@@ -92,7 +92,7 @@ def undo_cancellation(call: Call, subscription_id: uuid.UUID) -> SubscriptionOut
 
 @endpoint("POST", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
 def pause_subscription(call: Call, subscription_id: uuid.UUID, body: Pause) -> SubscriptionOut:
-    """Pause a subscription: from now on nothing is owed, until it is resumed or the day comes that `until` says.
+    """Pause a subscription: from now on nothing is owed, until it is resumed or its day comes.
 
     Where the plan does not let customers pause (`customers_may_pause`), it needs a platform key.
     """
@@ -107,7 +107,7 @@ def pause_subscription(call: Call, subscription_id: uuid.UUID, body: Pause) -> S
 
 @endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/pause", scope=Scope.BILLING_WRITE, tag=TAG)
 def resume_subscription(call: Call, subscription_id: uuid.UUID, query: Resumption) -> SubscriptionOut:
-    """Resume a paused subscription with the same plan, quantity and periods: now, or by itself at `when`."""
+    """Resume a paused subscription with the same plan, quantity and periods: now, or on a later day."""
     organization, subscription = load(call, subscription_id)
     at = call.now(organization)
     when = None if query.when is None else instant(query.when, organization, "/when")
