@@ -55,7 +55,21 @@ def test(arguments: list[str]) -> int:
 def requirements() -> int:
     """Write the hash-pinned requirements anew from pyproject.toml; what is pinned stays as it is where it still fits."""
     pins: list[list[str | Path]] = [
-        [BIN / "uv", *PIN, "pyproject.toml", "--extra", "local", "-o", "requirements.txt"],
-        [BIN / "uv", *PIN, "pyproject.toml", "--extra", "local", "--extra", "dev", "-c", "requirements.txt", "-o", "requirements-dev.txt"],
+        [BIN / "uv", *PIN, "pyproject.toml", "--extra", "local", "--extra", "fast", "-o", "requirements.txt"],
+        [
+            BIN / "uv",
+            *PIN,
+            "pyproject.toml",
+            "--extra",
+            "local",
+            "--extra",
+            "fast",
+            "--extra",
+            "dev",
+            "-c",
+            "requirements.txt",
+            "-o",
+            "requirements-dev.txt",
+        ],
     ]
     return 0 if all(step(str(command[-1]), command) for command in pins) else 1
