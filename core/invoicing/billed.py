@@ -10,11 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Text, cast, false, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, aliased
 
 from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.metering.models import LatePolicy, Metric
+from core.periods import Period
 from core.pricing.terms import LineKey
 
 UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
@@ -24,7 +26,7 @@ UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
 class Billed:
     """The sum of what was billed under one key, and how its lines were called. `minor` and `quantity` include credits.
 
-    `stays`: its metric ignores late usage, so that nothing is added once its cycle was billed.
+    `window` is the time its newest line is for. `stays`: its metric ignores late usage, so that nothing is added once its cycle was billed.
     """
 
     minor: int
@@ -34,6 +36,7 @@ class Billed:
     unit: str
     metric_id: uuid.UUID | None
     cycle_end: datetime
+    window: Period
     stays: bool = False
 
 
@@ -61,6 +64,8 @@ def sums(
             func.max(line.unit),
             func.max(cast(line.metric_id, Text)),
             func.max(line.cycle_end),
+            _newest(line.window_start),
+            _newest(line.window_end),
             func.coalesce(func.bool_or(Metric.late_policy == LatePolicy.IGNORE), false()),
         )
         .join(Invoice, Invoice.id == line.invoice_id)
@@ -74,10 +79,16 @@ def sums(
         .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
     )
     found: dict[uuid.UUID, BilledKeys] = {subscription_id: {} for subscription_id in subscription_ids}
-    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end, stays in rows:
-        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end, stays)
+    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end, since, until, stays in rows:
+        window = Period(since or cycle_start, until or cycle_end)
+        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end, window, stays)
         found[subscription_id][LineKey(str(rule_id), cycle_start)] = entry
     return found
+
+
+def _newest(column: Any) -> Any:
+    """Of the line that was issued last."""
+    return func.array_agg(aggregate_order_by(column, Invoice.finalized_at.desc(), InvoiceLine.id.desc()))[1]
 
 
 def taken_back(session: Session, subscription_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, dict[LineKey, datetime]]:

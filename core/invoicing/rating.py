@@ -20,6 +20,7 @@ from core.invoicing.models import InvoiceStatus
 from core.metering.reading import Measured, Question, ask
 from core.metering.windows import Window
 from core.pricing.segments import last_turn
+from core.pricing.spend import Settled
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
 from core.pricing.usage import Usage
@@ -106,7 +107,7 @@ def owing(subjects: Sequence[Subject], cut: Callable[[Subject], list[Segment]]) 
 
 
 def _priced(
-    pieces: Sequence[Piece], readings: Readings, measured: Measured, settled: Mapping[uuid.UUID, Mapping[LineKey, int]]
+    pieces: Sequence[Piece], readings: Readings, measured: Measured, settled: Mapping[uuid.UUID, Mapping[LineKey, Settled]]
 ) -> list[dict[LineKey, Owed]]:
     usage: dict[uuid.UUID, dict[Span, Usage]] = {}
     for (organization_id, span), reading in readings.items():
@@ -145,9 +146,9 @@ class _Open:
         cuts = segments(subject.terms, as_of=subject.as_of, since=self.since)
         return [cut for cut in cuts if self.holds(cut.key, cut.cycle.end)] if self.taken_back else cuts
 
-    def settled(self, issued: BilledKeys) -> dict[LineKey, int]:
+    def settled(self, issued: BilledKeys) -> dict[LineKey, Settled]:
         """What was billed in closed cycles."""
-        return {key: entry.minor for key, entry in issued.items() if not self.holds(key, entry.cycle_end)}
+        return {key: Settled(entry.minor, entry.window) for key, entry in issued.items() if not self.holds(key, entry.cycle_end)}
 
 
 def _staying(subject: Subject, issued: BilledKeys) -> frozenset[LineKey]:

@@ -14,12 +14,12 @@ from core.pricing.models import Model, to_json
 from core.pricing.modifiers import Modified
 from core.pricing.price import Explanation
 from core.pricing.proration import WHOLE, Proration
-from core.pricing.spend import SpendPart, in_turn, spend_part, spent
+from core.pricing.spend import Settled, SpendPart, in_turn, spend_part, spent
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Rule, Segment
 from core.pricing.usage import Usage, merged, total
 
 _ZERO = Decimal(0)
-_NOTHING_SETTLED: Mapping[LineKey, int] = MappingProxyType({})
+_NOTHING_SETTLED: Mapping[LineKey, Settled] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -98,14 +98,14 @@ def owed(
     segments: Sequence[Segment],
     usage: Mapping[tuple[str, datetime, datetime], Usage],
     currency: str,
-    settled: Mapping[LineKey, int] = _NOTHING_SETTLED,
+    settled: Mapping[LineKey, Settled] = _NOTHING_SETTLED,
 ) -> dict[LineKey, Owed]:
     """Price the segments, by key. `usage` maps (metric id, window start, window end) to a quantity, or (rule id, start, end) to what a
     model of several quantities reads; a window it lacks had none.
 
     Usage windows of one key are added up before they are priced, so that tiers see the whole cycle; of a level each is priced for its
     share of the cycle. A negative quantity is billed as 0.
-    `settled` is what was billed in closed cycles, minor units: it counts towards a commitment that is longer than they are.
+    `settled` is what was billed in closed cycles: it counts towards a commitment that is longer than they are.
     """
     by_key: dict[LineKey, list[Segment]] = {}
     for segment in segments:
@@ -180,7 +180,9 @@ def _part_of_cycle(group: Sequence[Segment]) -> Fraction:
     return group[0].fraction if group[0].rule.prorate is Proration.NONE else sum((segment.fraction for segment in group), Fraction(0))
 
 
-def _add_spend(found: dict[LineKey, Owed], by_key: Mapping[LineKey, list[Segment]], settled: Mapping[LineKey, int], currency: str) -> None:
+def _add_spend(
+    found: dict[LineKey, Owed], by_key: Mapping[LineKey, list[Segment]], settled: Mapping[LineKey, Settled], currency: str
+) -> None:
     """Add what looks at other lines: discounts in order, each on what the ones before it left, then commitments."""
     minor = {key: entry.minor for key, entry in found.items()}
     for kind in ON_SPEND:

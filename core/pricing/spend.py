@@ -4,7 +4,7 @@ Both are rules like any other and owed by cycle, so that what is owed less what 
 down when they are credited, a true-up shrinks when late usage fills it, and a commitment paid in advance is drawn down as usage is billed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -44,6 +44,13 @@ class SpendPart(NamedTuple):
         }
 
 
+class Settled(NamedTuple):
+    """A line of a closed cycle: the minor units that were billed, and the time they were billed for at last."""
+
+    minor: int
+    window: Period
+
+
 def covered(rule: Rule, rules: Sequence[Rule]) -> frozenset[str]:
     """Ids of the rules of a term whose lines `rule` looks at.
 
@@ -73,13 +80,15 @@ def in_turn(by_key: Mapping[LineKey, Sequence[Segment]], kind: Kind) -> Iterator
 
 
 def spent(
-    group: Sequence[Segment], by_key: Mapping[LineKey, Sequence[Segment]], owed: Mapping[LineKey, int], settled: Mapping[LineKey, int]
+    group: Sequence[Segment], by_key: Mapping[LineKey, Sequence[Segment]], owed: Mapping[LineKey, int], settled: Mapping[LineKey, Settled]
 ) -> int:
     """Minor units that the lines it looks at come to: what they owe, and what was billed in cycles that are closed."""
     cycle, covers = group[0].cycle, _covers(group)
     still_open = sum(minor for key, minor in owed.items() if _looks_at(group, key, by_key[key]))
     return still_open + sum(
-        minor for key, minor in settled.items() if key not in owed and key.rule_id in covers and cycle.contains(key.cycle_start)
+        line.minor
+        for key, line in settled.items()
+        if key not in owed and key.rule_id in covers and cycle.contains(key.cycle_start) and _meet(map(_window, group), [line.window])
     )
 
 
@@ -91,7 +100,11 @@ def _looks_at(group: Sequence[Segment], key: LineKey, line: Sequence[Segment]) -
     """
     if key.rule_id not in _covers(group) or not group[0].cycle.contains(_billed_for(line)):
         return False
-    return any(a.start <= b.start < a.end or b.start <= a.start < b.end for a in map(_window, group) for b in map(_window, line))
+    return _meet(map(_window, group), [segment.window for segment in line])
+
+
+def _meet(windows: Iterable[Period], others: Sequence[Period]) -> bool:
+    return any(a.start <= b.start < a.end or b.start <= a.start < b.end for a in windows for b in others)
 
 
 def _billed_for(line: Sequence[Segment]) -> datetime:

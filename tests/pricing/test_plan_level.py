@@ -5,9 +5,10 @@ from decimal import Decimal
 
 from hypothesis import HealthCheck, given, settings
 
-from core.periods import Interval, anniversary_anchor
+from core.periods import Interval, Period, anniversary_anchor
 from core.pricing.models import parse
 from core.pricing.rules import Flat, GraduatedPercentage, PerUnit, RateTier
+from core.pricing.spend import Settled
 from core.pricing.terms import ON_SPEND, Kind, Rule, Term, Timing
 from core.pricing.timeline import due, next_due, owed, segments
 from tests.pricing.histories import play
@@ -63,10 +64,14 @@ def test_what_a_yearly_minimum_looks_back_on_is_settled() -> None:
     billed = {key: entry.minor for key, entry in whole.items()}
     assert sum(billed.values()) == 100_000
     late = segments(terms, as_of=end, since=end - timedelta(days=20))
+    december = datetime(2026, 12, 1, tzinfo=UTC)
     settled = {
-        key: minor for key, minor in billed.items() if key.rule_id == "calls" and key.cycle_start < datetime(2026, 12, 1, tzinfo=UTC)
+        key: Settled(minor, whole[key].cycle) for key, minor in billed.items() if key.rule_id == "calls" and key.cycle_start < december
     }
-    assert owed(late, usage, "EUR", settled)[next(key for key in whole if key.rule_id == "minimum")].minor == 40_000
+    (yearly,) = (key for key in whole if key.rule_id == "minimum")
+    assert owed(late, usage, "EUR", settled)[yearly].minor == 40_000
+    elsewhere = {key: entry._replace(window=Period(end, end + timedelta(days=1))) for key, entry in settled.items()}
+    assert owed(late, usage, "EUR", elsewhere)[yearly].minor == 95_000  # what was billed for time outside the year does not count
 
 
 def test_discounts_take_from_what_the_ones_before_them_left_and_none_is_credited_away_alone() -> None:
