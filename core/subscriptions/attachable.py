@@ -59,6 +59,21 @@ def check(subscription: Subscription, version: PlanVersion, start: datetime, spa
         raise Conflict(f"{', '.join(twice)} is billed by the subscription already.", code="already_billed")
 
 
+def check_plan(subscription: Subscription, version: PlanVersion, at: datetime) -> None:
+    """Conflict when an add-on held from `at` on bills a metric of the plan `version`: the same usage would be billed twice."""
+    metrics = {rule.metric_id for rule in version.rules if rule.metric_id}
+    twice = {
+        (held.plan.name, rule.metric.name)
+        for held in _held(subscription, at)
+        for rule in held.rules
+        if rule.metric_id in metrics and rule.metric
+    }
+    if twice:
+        add_on, metric = min(twice)
+        message = f"{metric} is billed by the add-on {add_on} already; end that first."
+        raise Conflict(message, code="already_billed")
+
+
 def on_offer(session: Session, subscription: Subscription, *, at: datetime) -> list[PlanVersion]:
     """The add-ons customers may choose themselves that the subscription could hold from `at` on, by name."""
     spans = timeline.spans(subscription)

@@ -17,9 +17,9 @@ from core.catalog.reader import Reader
 from core.errors import Conflict, FieldError, Invalid
 from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle
+from core.subscriptions import attachable, timeline
 from core.subscriptions import quantities as licensed
 from core.subscriptions import spans as timelines
-from core.subscriptions import timeline
 from core.subscriptions.models import Subscription
 from core.subscriptions.opening import AHEAD_DAYS_MAX
 from core.subscriptions.queries import locked
@@ -81,7 +81,7 @@ def apply(
 
     A change planned for later is replaced.
     Invalid when nothing would change, the currency differs or the cycle is closed, Conflict when the subscription was changed after
-    `effective_at`, InvalidTransition when its status allows no change.
+    `effective_at` or an add-on bills a metric of `to`, InvalidTransition when its status allows no change.
     """
     subscription = locked(session, subscription)
     require(subscription, Act.CHANGE_PLAN, at)
@@ -163,6 +163,8 @@ def _changed(
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
     spans = timeline.spans(subscription)
     running = _running(spans, effective)
+    if to.id != running.version.id:
+        attachable.check_plan(subscription, to, effective)
     wanted = running.quantity if quantity is None else quantity
     held = {**running.quantities, **_kept(running.quantities, quantities or {}, wanted, to)}
     planned = timelines.scheduled(spans, effective)

@@ -66,6 +66,20 @@ def test_an_add_on_and_a_coupon_are_attached_changed_and_taken_away(api: Api, cl
     assert api.call("PATCH", f"{path}/{support['id']}", {"quantity": "4"}).status_code == 409
 
 
+def test_no_plan_bills_what_an_add_on_bills_already(api: Api, customer: str) -> None:
+    api.made("/billing/metrics", {"code": "calls", "name": "Calls", "aggregation": "sum"})
+    calls = [{"code": "calls", "metric": "calls", "model": "per_unit", "unit_price": "1"}]
+    for code, given in (("plain", {}), ("metered", {"prices": calls}), ("more-calls", {"kind": "add_on", "prices": calls})):
+        api.made("/billing/plans", plan_body(code, **given))
+    started = api.made("/billing/subscriptions", {"organization_id": customer, "plan": "plain"})
+    path = f"/billing/subscriptions/{started['id']}"
+    attached = api.made(f"{path}/items", {"plan": "more-calls"})
+    refused = api.post(f"{path}/plan-change", {"plan": "metered", "preview": True})
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "already_billed")
+    api.call("DELETE", f"{path}/items/{attached['id']}")
+    assert api.made(f"{path}/plan-change", {"plan": "metered", "preview": True})["quote"]["lines"]
+
+
 def test_an_agreement_has_its_own_prices_phases_and_term(api: Api, clock: Clock, customer: str) -> None:
     api.made("/billing/plans", plan_body("team", prices=[SEATS]))
     cheaper = [{"code": "seats", "licensed": "seats", "model": "per_unit", "unit_price": "7.50"}]
