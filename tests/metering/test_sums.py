@@ -14,6 +14,7 @@ import pytest
 
 from core.db import transaction
 from core.metering import queries, recount
+from core.metering.rejections import finding
 from core.metering.summary import summary
 from core.pricing.aggregation import Aggregation as Pure
 from core.pricing.aggregation import Reading, aggregate
@@ -214,7 +215,7 @@ def test_another_organization_sees_nothing(metering: Metering, world: World) -> 
     ]
     with metering.app.app_context(), transaction() as session:
         assert queries.events_page(session, stranger, start=world.start, end=world.end).rows == []
-        assert queries.rejections_page(session, stranger).rows == []
+        assert finding.page(session, finding.Wanted(stranger)).rows == []
         with pytest.raises(Exception, match="no such batch"):
             queries.batch(session, stranger, int(batch))
     assert metering.sums([(stranger, metric, world.start, world.end) for metric in world.metrics.values()]) == [0] * len(METRICS)

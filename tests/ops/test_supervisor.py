@@ -19,9 +19,10 @@ SLEEPER = "import time; time.sleep(300)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
 PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]); time.sleep(300)"
 PROGRAM = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from ops.supervisor import Service, Stopped, Supervisor, python
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
 folder, services = Path(sys.argv[1]), json.loads(sys.argv[2])
 supervisor = Supervisor(lambda name: folder / f"{name}.log", {}, folder)
 def note():

@@ -72,7 +72,7 @@ REFUSED = {
         "/start",
     ),
 }
-STATEMENTS_MAX = {"/": 21}
+STATEMENTS_MAX = {"/": 22}
 """The overview asks the usage of all its questions (so far, same days before, forecast, days) together."""
 USUAL_STATEMENTS_MAX = 16
 

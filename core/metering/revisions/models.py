@@ -30,6 +30,7 @@ class MetricRevision(Base):
     __table_args__ = (
         one_of("status", RevisionStatus),
         Index("uq_metric_revisions_open", "metric_id", unique=True, postgresql_where=text("status = 'open'")),
+        {"comment": "Other definitions of metrics: counted beside them under a number of their own until they take their place"},
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

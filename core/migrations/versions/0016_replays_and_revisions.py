@@ -68,7 +68,7 @@ def _revisions() -> None:
         sa.Column("id", sa.Uuid(), primary_key=True),
         sa.Column("metric_id", sa.Uuid(), sa.ForeignKey("metrics.id"), nullable=False),
         sa.Column("status", sa.String(10), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False, unique=True),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("event_name", sa.String(100), nullable=False),
         sa.Column("aggregation", sa.String(16), nullable=False),
         sa.Column("property", sa.String(100)),
@@ -89,6 +89,7 @@ def _revisions() -> None:
         sa.Column("settled_at", INSTANT),
         sa.Column("settled_by_label", sa.Text()),
         sa.CheckConstraint("status IN ('open', 'applied', 'discarded')", name="ck_metric_revisions_status_known"),
+        sa.UniqueConstraint("number", name="uq_metric_revisions_number"),
         comment="Other definitions of metrics: counted beside them under a number of their own until they take their place",
     )
     op.create_index("ix_metric_revisions_metric_id", "metric_revisions", ["metric_id"])
