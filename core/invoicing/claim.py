@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, text
@@ -14,9 +14,8 @@ from sqlalchemy.orm import Session
 from core.db import among
 from core.identity.models import Organization
 from core.invoicing.models import Invoice, InvoiceStatus
-from core.pricing.segments import late_look
 from core.pricing.terms import Term
-from core.pricing.timeline import current_cycle, next_due
+from core.pricing.timeline import current_cycle
 from core.subscriptions import status, trials
 from core.subscriptions.models import Subscription, SubscriptionStatus
 
@@ -63,24 +62,19 @@ def lock_as_billed(session: Session, subscription_ids: Collection[uuid.UUID], *,
     return [_claimed(row, row.billed_through or at) for row in session.execute(again)]
 
 
-def advance(session: Session, claimed: Sequence[tuple[Claimed, tuple[Term, ...]]], *, late_days: Sequence[int]) -> None:
-    """Move the subscriptions on: billed through their instant, due again at the next, current period and status as time made them.
-
-    `late_days` after usage of a cycle ended it is looked at again, where nothing else is due by then.
-    """
-    waits = [timedelta(days=days) for days in late_days]
+def advance(session: Session, claimed: Sequence[tuple[Claimed, tuple[Term, ...]]]) -> None:
+    """Move the subscriptions on: billed through their instant, due again at the next, current period and status as time made them."""
     plain = [(entry, terms) for entry, terms in claimed if _renews_plainly(entry, terms)]
     if plain:
-        rows = [_advanced(entry, terms, waits) for entry, terms in plain]
+        rows = [_advanced(entry, terms) for entry, terms in plain]
         session.execute(_ADVANCE, {name: [row[name] for row in rows] for name in rows[0]})
-    turning = {entry.id: (entry, terms) for entry, terms in claimed if not _renews_plainly(entry, terms)}
+    turning = {entry.id: entry for entry, terms in claimed if not _renews_plainly(entry, terms)}
     if turning:
         chosen = select(Subscription).where(among(Subscription.id, turning)).execution_options(populate_existing=True)
         for subscription in session.scalars(chosen):
-            entry, terms = turning[subscription.id]
+            entry = turning[subscription.id]
             status.advance(session, [subscription], as_of=entry.as_of)
             subscription.billed_through = max(entry.as_of, entry.billed_through or entry.as_of)
-            subscription.next_bill_at = _next_look(terms, entry.as_of, waits)
         session.flush()
 
 
@@ -113,26 +107,16 @@ def _claimed(row: Any, as_of: datetime) -> Claimed:
     return Claimed(row.id, row.organization_id, row.currency, row.timezone, row.status, row.ends_at, row.billed_through, as_of)
 
 
-def _advanced(entry: Claimed, terms: tuple[Term, ...], waits: Sequence[timedelta]) -> dict[str, Any]:
+def _advanced(entry: Claimed, terms: tuple[Term, ...]) -> dict[str, Any]:
     cycle = current_cycle(terms, as_of=entry.as_of)
     first = min((term.start for term in terms if term.rules), default=None)
     return {
         "id": entry.id,
         "billed_through": max(entry.as_of, entry.billed_through or entry.as_of),
-        "next_bill_at": _next_look(terms, entry.as_of, waits),
+        "next_bill_at": status.next_look(terms, after=entry.as_of),
         "period_start": max(cycle.start, first) if cycle and first else None,
         "period_end": cycle.end if cycle else None,
     }
-
-
-def _next_look(terms: tuple[Term, ...], as_of: datetime, waits: Sequence[timedelta]) -> datetime | None:
-    """When something falls due, or earlier: usage of a quarter or a year that came late does not wait for the next one, and usage of
-    the last cycle is billed when the last event that may still arrive has arrived."""
-    due = next_due(terms, after=as_of)
-    if due is not None and due - as_of <= min(waits):
-        return due
-    late = late_look(terms, after=as_of, waits=waits)
-    return min(due, late) if due and late else due or late
 
 
 _ADVANCE = text(

@@ -108,8 +108,7 @@ def _bill(session: Session, claimed: Sequence[Claimed], billing: _Billing) -> li
     wanted = [_content(entry, result, names, grace, billing) for entry, result in zip(claimed, rated, strict=True)]
     written = contents.write(session, wanted, actor=billing.actor)
     if not billing.keep:
-        late_days = settings.usage_window_past_days, settings.adjustment_days
-        claim.advance(session, [(entry, terms[entry.id]) for entry in claimed], late_days=late_days)
+        claim.advance(session, [(entry, terms[entry.id]) for entry in claimed])
         run_errors.resolve(session, [entry.id for entry in claimed], at=claimed[0].as_of)
         _ring(session, wanted, written)
     return list(written.values())

@@ -79,7 +79,7 @@ def _item(move: PlanMove, subscription: Subscription) -> PlanMoveItem:
     )
     try:
         item.effective_at = plan_change.effective_at(subscription, when, at=move.as_of)
-        plan_change.proposed_terms(subscription, move.to_version, None, item.effective_at)
+        plan_change.proposed_terms(subscription, move.to_version, None, item.effective_at, at=move.as_of)
     except BillingError as error:
         item.state, item.detail = ItemState.FAILED.value, in_words(error)
         return item
@@ -100,7 +100,7 @@ def _price(session: Session, move: PlanMove, pairs: Sequence[tuple[PlanMoveItem,
     to = move.to_version
     subjects = [_subject(one, timeline.terms(timeline.spans(one)), move) for _, one in pairs]
     at_once = [one for item, one in pairs if item.effective_at == move.as_of]
-    due = _due(session, [_subject(one, plan_change.proposed_terms(one, to, None, move.as_of), move) for one in at_once])
+    due = _due(session, [_subject(one, plan_change.proposed_terms(one, to, None, move.as_of, at=move.as_of), move) for one in at_once])
     due_anyway = _due(session, [subject for subject in subjects if subject.subscription_id in due])
     rules = {currency: timeline.rules(to, currency) for currency in {subject.currency for subject in subjects}}
     compared = simulation.compare_many(session, subjects, to, periods=1, rules=rules) if subjects else []

@@ -72,7 +72,7 @@ def create(
     effective = plan_change.effective_at(subscription, when, at=at, backdate=backdate)
     wish = PlanWish(to, quantity, effective, made_at=at, quantities=quantities or {})
     quote = _locked_price(session, subscription, wish, when)
-    quote.quantity = _quantity(subscription, quantity, effective)
+    quote.quantity = plan_change.holding(subscription, effective, at=at).quantity if quantity is None else quantity
     quote.quantities = {name: plain(held) for name, held in wish.quantities.items()}
     return _stored(session, quote, actor)
 
@@ -252,10 +252,3 @@ def _bill(session: Session, quote: PlanChangeQuote, at: datetime, actor: Actor) 
 def _invoice_of(session: Session, quote: PlanChangeQuote) -> Invoice | None:
     found = quote.content.get("invoice_id")
     return session.get(Invoice, uuid.UUID(found)) if found else None
-
-
-def _quantity(subscription: Subscription, quantity: Decimal | None, effective: datetime) -> Decimal:
-    if quantity is not None:
-        return quantity
-    running = [term for term in subscription.terms if term.start_at <= effective]
-    return running[-1].quantity if running else Decimal(1)

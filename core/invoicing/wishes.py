@@ -48,7 +48,7 @@ class PlanWish:
 
     def terms(self, subscription: Subscription) -> tuple[Term, ...]:
         """The timeline it would make; nothing is saved. Errors of plan_change.proposed_terms."""
-        return plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at, self.quantities)
+        return plan_change.proposed_terms(subscription, self.to, self.quantity, self.effective_at, self.quantities, at=self.made_at)
 
     def carry_out(self, session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> None:
         """Make it so; errors of plan_change.apply."""

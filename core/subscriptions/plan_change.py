@@ -61,9 +61,15 @@ def proposed_terms(
     quantity: Decimal | None,
     effective_at: datetime,
     quantities: Mapping[str, Decimal] | None = None,
+    *,
+    at: datetime,
 ) -> tuple[Term, ...]:
-    """The timeline as it would be with the change; nothing is saved. Quantities not given stay as they are. Errors as `apply`."""
-    return timeline.terms(_changed(subscription, to_version, quantity, quantities, effective_at))
+    """The timeline as the change made at `at` would leave it; nothing is saved. Quantities not given stay as they are until then.
+
+    Errors as `apply`.
+    """
+    require(subscription, Act.CHANGE_PLAN, at)
+    return timeline.terms(_changed(subscription, to_version, quantity, quantities, effective_at, at))
 
 
 def apply(
@@ -79,7 +85,7 @@ def apply(
 ) -> Subscription:
     """Let `to`, `quantity` and the named `quantities` hold from `effective_at` (default `at`; it may lie behind).
 
-    A change planned for later is replaced.
+    What was planned to begin then or later gives way, with its quantities.
     Invalid when nothing would change, the currency differs or the cycle is closed, Conflict when the subscription was changed after
     `effective_at` or an add-on bills a metric of `to`, InvalidTransition when its status allows no change.
     """
@@ -89,10 +95,10 @@ def apply(
     effective = effective_at or at
     if effective < _earliest(at):
         raise Invalid("The plan cannot change then.", errors=(FieldError("/when", "that period is closed"),))
-    before = _running(timeline.spans(subscription), effective)
+    before = holding(subscription, effective, at=at)
     if any(effective < span.start <= at for span in timeline.spans(subscription)):
         raise Conflict("The subscription was changed in the meantime.", code="changed_meanwhile")
-    timeline.store(session, subscription, _changed(subscription, to, quantity, quantities, effective))
+    timeline.store(session, subscription, _changed(subscription, to, quantity, quantities, effective, at))
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=None if waits(before.version) else effective, at=at)
@@ -115,6 +121,11 @@ def waits(version: PlanVersion) -> bool:
     return version.credit_policy == CreditPolicy.NEXT_INVOICE
 
 
+def holding(subscription: Subscription, effective: datetime, *, at: datetime) -> Span:
+    """What a change made at `at` that holds from `effective` takes the place of; Conflict when nothing runs then."""
+    return _running(timelines.withdrawn(timeline.spans(subscription), effective, at, hanging(subscription)), effective)
+
+
 def version_at(subscription: Subscription, at: datetime) -> PlanVersion:
     """The version that holds at the instant; Conflict when nothing runs then."""
     return _running(timeline.spans(subscription), at).version
@@ -127,13 +138,15 @@ def scheduled_change(subscription: Subscription, *, at: datetime) -> ScheduledCh
 
 
 def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
-    """Take the planned change back; Conflict when there is none."""
+    """Take the planned change back; Conflict when there is none, or when an add-on was attached to follow it that bills the same."""
     subscription = locked(session, subscription)
     planned = timeline.spans(subscription)
     change = timelines.scheduled(planned, at)
     if change is None:
         raise Conflict("No plan change is planned.", code="no_scheduled_change")
-    timeline.store(session, subscription, timelines.unscheduled(planned, at, hanging(subscription)))
+    kept = timelines.unscheduled(planned, at, hanging(subscription))
+    attachable.check_plan(subscription, kept[-1].version, change.start)
+    timeline.store(session, subscription, kept)
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=None, at=at)
@@ -150,7 +163,12 @@ def _sold(span: Span) -> dict[str, Any]:
 
 
 def _changed(
-    subscription: Subscription, to: PlanVersion, quantity: Decimal | None, quantities: Mapping[str, Decimal] | None, effective: datetime
+    subscription: Subscription,
+    to: PlanVersion,
+    quantity: Decimal | None,
+    quantities: Mapping[str, Decimal] | None,
+    effective: datetime,
+    at: datetime,
 ) -> tuple[Span, ...]:
     require(subscription, Act.CHANGE_PLAN, effective)
     if to.organization_id not in (None, subscription.organization_id):
@@ -162,16 +180,18 @@ def _changed(
         detail = f"the plan is in {to.plan.currency}, the subscription in {subscription.currency}"
         raise Invalid("The plan cannot change like this.", errors=(FieldError("/plan", detail),))
     spans = timeline.spans(subscription)
-    running = _running(spans, effective)
-    if to.id != running.version.id:
+    held, stored = holding(subscription, effective, at=at), _running(spans, effective)
+    if to.id != stored.version.id:
         attachable.check_plan(subscription, to, effective)
-    wanted = running.quantity if quantity is None else quantity
-    held = {**running.quantities, **_kept(running.quantities, quantities or {}, wanted, to)}
-    planned = timelines.scheduled(spans, effective)
-    if replace(running, version=to, quantity=wanted, quantities=held).sold == running.sold and planned is None:
+    wanted = held.quantity if quantity is None else quantity
+    named = {**held.quantities, **_kept(held.quantities, quantities or {}, wanted, to)}
+    wish = replace(held, version=to, quantity=wanted, quantities=named)
+    if wish.sold == stored.sold and timelines.scheduled(spans, effective) is None:
         detail = f"the subscription is already on version {to.version} of {to.plan.name} with this quantity"
         raise Invalid("Nothing would change.", errors=(FieldError("/plan", detail),))
-    return timelines.changed(spans, version=to, quantity=wanted, quantities=quantities, at=effective, mode=hanging(subscription))
+    mode = hanging(subscription)
+    spans = timelines.withdrawn(spans, effective, at, mode)
+    return timelines.changed(spans, version=to, quantity=wanted, quantities=quantities, at=effective, mode=mode)
 
 
 def _kept(held: Mapping[str, Decimal], given: Mapping[str, Decimal], own: Decimal, to: PlanVersion) -> dict[str, Decimal]:

@@ -28,6 +28,7 @@ from core.periods import (
 from core.subscriptions.attached import Attached
 from core.subscriptions.models import AnchorMode, Subscription
 
+_TICK = timedelta(microseconds=1)
 Hanging = AnchorMode | int
 """Where a term's cycles begin: on anniversaries, on calendar boundaries, or on this day of the month."""
 
@@ -137,10 +138,15 @@ def changed(
     return (*before, replace(new, anchor=anchor))
 
 
+def withdrawn(spans: Sequence[Span], since: datetime, at: datetime, mode: Hanging) -> tuple[Span, ...]:
+    """What is planned at `at` to begin at `since` or later gives way to what holds until then; what has begun stays."""
+    return unscheduled(spans, since - _TICK, mode) if since > at else tuple(spans)
+
+
 def unscheduled(spans: Sequence[Span], at: datetime, mode: Hanging) -> tuple[Span, ...]:
     """What was planned for after `at` gives way to what holds at `at`; the end and a running trial stay."""
     end = spans[-1].end
-    kept = [span for span in spans if span.start <= at]
+    kept = [span for span in spans if span.start <= at] or list(spans[:1])
     last = kept[-1]
     if not last.is_trial:
         return (*kept[:-1], replace(last, end=end))

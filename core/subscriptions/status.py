@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core import audit
+from core import audit, config
 from core.audit import SYSTEM, Actor
 from core.errors import InvalidTransition
+from core.pricing.segments import late_look
+from core.pricing.terms import Term
 from core.pricing.timeline import current_cycle, next_due
 from core.subscriptions import timeline
 from core.subscriptions.models import TRANSITIONS, Subscription, SubscriptionStatus
@@ -103,7 +105,7 @@ def advance(session: Session, subscriptions: Iterable[Subscription], *, as_of: d
         spans = timeline.spans(subscription)
         facts += _move_by_time(subscription, as_of, actor)
         show(subscription, spans, as_of=as_of)
-        subscription.next_bill_at = next_due(timeline.terms(spans), after=as_of)
+        subscription.next_bill_at = next_look(timeline.terms(spans), after=as_of)
     session.flush()
     audit.record_all(session, facts)
 
@@ -125,13 +127,27 @@ def show(subscription: Subscription, spans: tuple[Span, ...], *, as_of: datetime
         subscription.current_period_end = cycle.end if end is None else min(cycle.end, end)
 
 
+def next_look(terms: Sequence[Term], *, after: datetime) -> datetime | None:
+    """When billing looks at the timeline again: as something falls due, or earlier, for what came late. None: never again.
+
+    Usage of a quarter or a year that came late does not wait for the next one, and usage of the last cycle is billed when the last event
+    that may still arrive has arrived.
+    """
+    settings, due = config.current(), next_due(terms, after=after)
+    waits = [timedelta(days=days) for days in (settings.usage_window_past_days, settings.adjustment_days)]
+    if due is not None and due - after <= min(waits):
+        return due
+    late = late_look(terms, after=after, waits=waits)
+    return min(due, late) if due and late else due or late
+
+
 def bill_from(subscription: Subscription, spans: tuple[Span, ...], *, changed_at: datetime | None, at: datetime) -> None:
     """Set when billing must look at the subscription again after a change that holds from `changed_at` (None: from later than `at`)."""
     waiting = subscription.next_bill_at
     if waiting is not None and waiting <= at:
         return
     past = changed_at is not None and changed_at <= at
-    subscription.next_bill_at = at if past else next_due(timeline.terms(spans), after=at)
+    subscription.next_bill_at = at if past else next_look(timeline.terms(spans), after=at)
 
 
 def _move_by_time(subscription: Subscription, as_of: datetime, actor: Actor) -> list[dict[str, Any]]:
@@ -153,9 +169,11 @@ def _returned(subscription: Subscription, at: datetime, actor: Actor) -> list[di
 
 
 def _back_since(subscription: Subscription, at: datetime) -> datetime | None:
-    """Since when a paused subscription runs again: a pause leaves no term that holds, except the one it was planned to go on with."""
-    held = (term.start_at for term in subscription.terms if term.start_at <= at and (term.end_at is None or at < term.end_at))
-    return next(held, None)
+    """Since when a paused subscription runs again. A pause leaves no term open but the one it was planned to go on with.
+
+    Billing may look late, as of an instant before the pause: what held then is no return.
+    """
+    return next((term.start_at for term in subscription.terms if term.end_at is None and term.start_at <= at), None)
 
 
 def _moved(subscription: Subscription, to: SubscriptionStatus, *, at: datetime, actor: Actor, reason: str | None) -> list[dict[str, Any]]:

@@ -61,10 +61,11 @@ class Story:
         self.session.flush()
         return started
 
-    def change_plan(self, to: PlanVersion, quantity: int | None = None) -> None:
-        """Change the plan this very moment."""
-        units = None if quantity is None else Decimal(quantity)
-        plan_change.apply(self.session, self._current(), to=to, quantity=units, at=self.now, actor=SYSTEM)
+    def change_plan(self, to: PlanVersion, quantity: int | None = None, when: str = "now") -> None:
+        """Change the plan this very moment, or plan it for the period's end."""
+        units, current = None if quantity is None else Decimal(quantity), self._current()
+        effective = plan_change.effective_at(current, when, at=self.now)
+        plan_change.apply(self.session, current, to=to, quantity=units, at=self.now, effective_at=effective, actor=SYSTEM)
         self.session.flush()
 
     def cancel(self, when: str = "now") -> None:

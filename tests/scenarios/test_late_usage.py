@@ -29,3 +29,18 @@ def test_usage_of_a_year_that_arrives_after_its_invoice_is_billed_with_the_next(
     told = story.until(story.local(2, 2, year=2028))
     assert sum(amounts.get("calls late", 0) for _, _, amounts in told) == 700
     story.ends_well()
+
+
+def test_a_change_planned_meanwhile_does_not_keep_late_usage_of_a_year_waiting(session: Session) -> None:
+    story, calls = Story(session), make_metric(session)
+    plan, larger = (
+        make_plan(session, base_price=price, prices=[(calls, PER_CALL)], billing_period="year") for price in ("1000.00", "2000.00")
+    )
+    story.until(story.local(2, 1))
+    story.subscribe(plan)
+    story.until(story.local(2, 20, year=2027))
+    story.use(calls, story.local(1, 31, year=2027), 700)  # 20 days late
+    story.change_plan(larger, when="period_end")
+    told = story.until(story.local(3, 31, year=2027))
+    assert told[-1] == ("2027-03-08", "open", {"calls late": 700})  # 35 days after the year ended
+    story.ends_well()

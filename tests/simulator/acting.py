@@ -191,9 +191,10 @@ class Acting(Comparing, Machines):
         running = life.at(when if isinstance(when, datetime) else self.now)
         if running is None:
             raise Refused
-        held, effective = self._held(plan, running), when if isinstance(when, datetime) else self.now
+        effective = when if isinstance(when, datetime) else self.now
         if when == "period_end":
             effective = life.cycle_end(running, self.now)
+        held = self._held(plan, life.until_then(effective, self.now))
         if quoted := self.rng.random() < 0.4:
             self.sweep()  # a draft that a job is about to rate again would be finished first, with other lines than it had
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from core.pricing.rules import PriceModel
-from tests.simulator.wall import Hang, begins_interval, boundary, cycles, fits, local_day, midnight, number
+from tests.simulator.wall import TICK, Hang, begins_interval, boundary, cycles, fits, local_day, midnight, number
 
 DIGITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
 OPEN_DAYS = 45
@@ -145,6 +145,7 @@ class Life:
             raise Refused
         if (running.plan, running.held) == (plan, held) and self.planned(since) is None:
             raise Refused
+        self._forget(since, at)
         self._turn(since, plan, held)
 
     def planned(self, at: datetime) -> Stretch | None:
@@ -155,6 +156,10 @@ class Life:
                 return stretch
             before = stretch if stretch.start > at else before
         return None
+
+    def until_then(self, since: datetime, at: datetime) -> Stretch | None:
+        """What a change made now that holds from `since` comes after: nothing of what is planned to begin then."""
+        return self.at(since if since <= at else since - TICK)
 
     def undo_change(self, at: datetime) -> None:
         """What holds now goes on."""
@@ -285,6 +290,12 @@ class Life:
         while self.mode == "calendar" and not begins_interval(day, plan.interval):
             day -= timedelta(days=1)
         return Hang(plan.interval, plan.count, day)
+
+    def _forget(self, since: datetime, at: datetime) -> None:
+        """What is planned for then or later will not be: what holds until then goes on."""
+        before = self.until_then(since, at)
+        if since > at and before is not None:
+            self._turn(before.start, before.plan, before.held)
 
     def _turn(self, at: datetime, plan: Plan, held: Held) -> None:
         running = self.at(at)

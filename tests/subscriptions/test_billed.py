@@ -158,6 +158,28 @@ def test_who_acts_before_billing_has_seen_the_return_finds_it_running(session: S
     assert sum(minor for lines in billed for _, minor in lines) == 2333  # seven of thirty days
 
 
+def test_billing_that_comes_late_takes_no_pause_for_over(session: Session, organization: Organization) -> None:
+    subscription = start(session, organization, make_plan(session, base_price="100.00"))
+    lifecycle.pause(session, subscription, at=JUNE + 6 * DAY, actor=SYSTEM)
+    bill(session, subscription, until=JUNE + 7 * DAY)  # the first look is as of the start, when there was no pause yet
+    assert subscription.status == "paused"
+    assert lifecycle.resume(session, subscription, at=JUNE + 8 * DAY, actor=SYSTEM).status == "active"
+
+
+def test_a_change_planned_in_place_of_another_starts_from_what_holds_until_then(session: Session, organization: Organization) -> None:
+    monthly, yearly = make_plan(session, base_price="100.00"), make_plan(session, base_price="1000.00", billing_period="year")
+    begun = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    subscription = start(session, organization, monthly, at=begun, quantity=3)
+    ends = plan_change.effective_at(subscription, "period_end", at=begun)
+    plan_change.apply(session, subscription, to=yearly, quantity=Decimal(7), at=begun, effective_at=ends, actor=SYSTEM)
+    plan_change.apply(session, subscription, to=make_plan(session), at=begun, effective_at=ends, actor=SYSTEM)
+    held, planned = subscription.terms
+    assert (held.quantity, planned.quantity, planned.start_at) == (3, 3, datetime(2026, 2, 28, tzinfo=UTC))
+    assert (planned.anchor_day, planned.interval) == (held.anchor_day, held.interval)  # the 31st comes back in March
+    plan_change.apply(session, subscription, to=monthly, at=begun, effective_at=ends, actor=SYSTEM)
+    assert plan_change.scheduled_change(subscription, at=begun) is None
+
+
 def test_a_planned_change_takes_hold_with_the_new_period(session: Session, organization: Organization) -> None:
     starter, pro = make_plan(session, base_price="100.00"), make_plan(session, base_price="200.00")
     subscription = start(session, organization, starter)

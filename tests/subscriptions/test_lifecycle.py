@@ -257,7 +257,7 @@ def test_a_proposal_is_what_applying_would_make(
     session: Session, organization: Organization, starter: PlanVersion, pro: PlanVersion
 ) -> None:
     subscription = start(session, organization, starter)
-    proposed = plan_change.proposed_terms(subscription, pro, None, NOW)
+    proposed = plan_change.proposed_terms(subscription, pro, None, NOW, at=NOW)
     assert terms(subscription) == [(subscription.started_at, None, False)]
     plan_change.apply(session, subscription, to=pro, at=NOW, actor=SYSTEM)
     stored = timeline.load(session, [subscription.id])[subscription.id]
