@@ -267,14 +267,14 @@ class KeyTable:
         keys = rows[first]
         hashes = [key.tobytes()[:16] for key in keys]
         insert = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on)
-            SELECT key_hash, fingerprint, %s FROM unnest(%s::bytea[], %s::bigint[]) AS g(key_hash, fingerprint) ORDER BY key_hash
+            SELECT key_hash, fingerprint, %s FROM unnest(%b::bytea[], %s::bigint[]) AS g(key_hash, fingerprint) ORDER BY key_hash
             ON CONFLICT (key_hash) DO NOTHING RETURNING key_hash"""
         fingerprints = keys["fingerprint"].copy()
         inserted = {bytes(row[0]) for row in connection.execute(insert, (received_on, hashes, fingerprints.tolist()))}
         fresh = np.fromiter((key in inserted for key in hashes), np.bool_, len(hashes))
         known = [key for key in hashes if key not in inserted]
         if known:
-            query = "SELECT key_hash, fingerprint FROM usage_dedup_keys WHERE key_hash = ANY(%s)"
+            query = "SELECT key_hash, fingerprint FROM usage_dedup_keys WHERE key_hash = ANY(%b)"
             stored = {bytes(key): value for key, value in connection.execute(query, (known,))}
             for place in np.flatnonzero(~fresh):
                 fingerprints[place] = stored[hashes[place]]

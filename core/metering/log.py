@@ -30,7 +30,7 @@ CHECK_SECONDS = 1.0
 SESSION = f"SET synchronous_commit = on; SET statement_timeout = '{STATEMENT_SECONDS_MAX}s'; SET lock_timeout = '{STATEMENT_SECONDS_MAX}s'"
 APPEND = """WITH given AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('usage_batches', 'id')) AS id, clock_timestamp() AS received_at, g.*
-    FROM unnest(%s::int[], %s::uuid[], %s::uuid[], %s::int[], %s::int[], %s::bytea[])
+    FROM unnest(%s::int[], %s::uuid[], %s::uuid[], %s::int[], %s::int[], %b::bytea[])
       AS g(i, organization_id, api_key_id, accepted, rejected, payload)),
   logged AS (INSERT INTO usage_batches (id, received_at, organization_id, api_key_id, accepted, rejected, payload) OVERRIDING SYSTEM VALUE
     SELECT id, received_at, organization_id, api_key_id, accepted, rejected, payload FROM given),
@@ -40,7 +40,7 @@ APPEND = """WITH given AS MATERIALIZED (
 REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail, event,
     event_name, idempotency_key)
   SELECT clock_timestamp(), * FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::smallint[],
-    %s::text[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[])"""
+    %s::text[], %s::text[], %s::text[], %b::bytea[], %s::text[], %s::text[])"""
 BACKLOG = "SELECT coalesce(sum(events), 0) FROM usage_pending"
 
 

@@ -46,7 +46,7 @@ LOG = """INSERT INTO usage_batches (received_at, organization_id, accepted, reje
   RETURNING id, received_at"""
 SEGMENT = "INSERT INTO usage_dedup_segments (received_on, entries, keys) VALUES (CURRENT_DATE, %s, %b) RETURNING id"
 KEYS = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on) SELECT g.*, CURRENT_DATE
-  FROM unnest(%s::bytea[], %s::bigint[]) AS g ORDER BY 1 ON CONFLICT (key_hash) DO NOTHING"""
+  FROM unnest(%b::bytea[], %s::bigint[]) AS g ORDER BY 1 ON CONFLICT (key_hash) DO NOTHING"""
 RELEASE = "DELETE FROM usage_dedup_segments WHERE id = ANY(%s) RETURNING keys"
 CORRECTED = "SELECT count(*) FROM usage_corrections WHERE batch_id = ANY(%s)"
 TAKE_BACK = """WITH gone AS (DELETE FROM usage_events e WHERE e.organization_number = %(organization)s AND e.event_number = ANY(%(events)s)

@@ -34,14 +34,14 @@ TAKEN = "UPDATE usage_log_offsets SET next_offset = %s WHERE topic = %s AND part
 CAUGHT_UP = "UPDATE usage_log_offsets SET caught_up_at = greatest(caught_up_at, %s) WHERE topic = %s AND partition = ANY(%s)"
 RETIRED = "UPDATE usage_log_offsets SET retired_at = clock_timestamp() WHERE topic = %s"
 APPEND = """WITH given AS MATERIALIZED (SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::uuid[], %s::uuid[], %s::int[], %s::int[],
-    %s::bytea[]) AS g(id, received_at, organization_id, api_key_id, accepted, rejected, payload)),
+    %b::bytea[]) AS g(id, received_at, organization_id, api_key_id, accepted, rejected, payload)),
   logged AS (INSERT INTO usage_batches (id, received_at, organization_id, api_key_id, accepted, rejected, payload) OVERRIDING SYSTEM VALUE
     SELECT * FROM given)
   INSERT INTO usage_pending (batch_id, received_at, events, organization_id) SELECT id, received_at, accepted, organization_id FROM given"""
 REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_id, batch_id, position, code, pointer, detail,
     event, event_name, idempotency_key)
   SELECT * FROM unnest(%s::timestamptz[], %s::uuid[], %s::uuid[], %s::bigint[], %s::smallint[], %s::text[], %s::text[], %s::text[],
-    %s::bytea[], %s::text[], %s::text[])"""
+    %b::bytea[], %s::text[], %s::text[])"""
 UNREADABLE = """WITH kept AS (INSERT INTO usage_batches (received_at, accepted, rejected, payload) VALUES (%s, 0, 0, %s)
     RETURNING id, received_at)
   INSERT INTO usage_quarantine (batch_id, received_at, error) SELECT id, received_at, %s FROM kept"""
