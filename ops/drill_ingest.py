@@ -13,12 +13,14 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import zstandard
 
-from core.metering import partitions
+from core.metering import columns, partitions
+from core.metering.texts import texts
 from ops.drill_report import Report, Size, judge
 from ops.drill_senders import Senders, batches, post
 from ops.drill_site import CARELESS, Site, site
@@ -137,18 +139,21 @@ def midnight(where: Site, size: Size) -> Report:
 
 
 def poison(where: Site, size: Size) -> Report:
-    """A batch that cannot be read lies among good ones: it is set aside, they are counted at once."""
+    """A batch that cannot be read and one that cannot be written lie among good ones: they are set aside, the others counted at once."""
     where.wait("aggregator")
     quarantined = where.one("SELECT count(*) FROM usage_quarantine")
     work = batches("poison", size.of(5_000, 500), 50, ORGANIZATIONS)
     with psycopg.connect(where.cluster.url()) as gate:
         gate.execute("SELECT epoch FROM usage_state FOR UPDATE")  # no flush begins before the damage is done
         ids = [int(json.loads(post(where.web_port, where.token, batch.body)[1])["batch_id"]) for batch in work]
-        gate.execute("UPDATE usage_batches SET payload = 'x' WHERE id = %s", (ids[len(ids) // 2],))
+        damaged = {len(ids) // 2: lambda _: b"x", len(ids) // 3: unwritable}
+        for place, damage in damaged.items():
+            payload = gate.execute("SELECT payload FROM usage_batches WHERE id = %s", (ids[place],)).fetchall()[0][0]
+            gate.execute("UPDATE usage_batches SET payload = %s WHERE id = %s", (damage(payload), ids[place]))
     began = time.monotonic()
-    good = sum(len(batch.keys) for batch in work) - len(work[len(work) // 2].keys)
+    good = sum(len(batch.keys) for place, batch in enumerate(work) if place not in damaged)
     until(
-        lambda: where.one("SELECT count(*) FROM usage_events WHERE idempotency_key LIKE 'poison-%%'") >= good,
+        lambda: (where.one("SELECT sum(counted) FROM usage_batch_results WHERE batch_id = ANY(%s)", ids) or 0) >= good,
         "the good ones are counted",
         size.seconds_max,
     )
@@ -157,10 +162,17 @@ def poison(where: Site, size: Size) -> Report:
     report = Report(
         {"good": good, "quarantined": where.one("SELECT count(*) FROM usage_quarantine") - quarantined, "seconds": round(seconds, 2)}
     )
-    report.check(report.figures["quarantined"] == 1, "not one batch was set aside")
+    report.check(report.figures["quarantined"] == len(damaged), "other batches were set aside than were damaged")
     if seconds > VISIBLE_SECONDS_MAX:
         report.slow.append("the good batches were not visible within a second")
     return report
+
+
+def unwritable(payload: bytes) -> bytes:
+    """A batch with a key that can be read and not be written: PostgreSQL's texts hold no NUL."""
+    batch = columns.unpack(payload)
+    keys = [b"a\0b", *batch.texts.all_keys()[1:]]
+    return columns.pack(replace(batch, texts=texts(keys, batch.texts.all_properties())))
 
 
 def bombs(where: Site, size: Size) -> Report:

@@ -20,13 +20,14 @@ import structlog
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from core.metering import backfill, counting, daily, limits, partitions, places, rollups
+from core.metering import backfill, counting, daily, flushes, limits, partitions, rollups
 from core.metering.corrections import gate
 from core.metering.counted import METERS, TAKEN_UP
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, event_type
-from core.metering.instants import instant, micros
+from core.metering.flushes import POISON, FlushFailed
+from core.metering.instants import micros
 from core.metering.lines import connect
 from core.metering.meters import Meter, meter
 from core.metering.revisions import sweeping
@@ -52,8 +53,6 @@ CLAIM = """WITH claimed AS (
   JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
 FENCE = f"""WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({gate.LOCK}))
   SELECT s.dedup_seed FROM gate, usage_state s WHERE s.epoch = %s FOR SHARE OF s"""  # noqa: S608 - a constant
-POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)
-"""What a batch can do to its flush; anything else is the database's or our own trouble."""
 
 
 class Superseded(Exception):
@@ -62,14 +61,6 @@ class Superseded(Exception):
 
 RECOVERABLE = (psycopg.OperationalError, psycopg.InterfaceError, Superseded)
 """What a new Aggregator gets over: the database was away, or another process had the lock."""
-
-
-class FlushFailed(Exception):
-    """A flush was rolled back because of what is in its batches."""
-
-    def __init__(self, batches: Sequence[Batch], error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.batches = batches
 
 
 @dataclass(slots=True)
@@ -134,15 +125,23 @@ class Aggregator:
         return True
 
     def _set_aside(self, lock: Connection[Any], failed: FlushFailed) -> None:
-        """Quarantine the batch that failed alone; of several, find the one by counting each alone."""
+        """Quarantine the batch that failed alone; of several, those that fail on trial. When none does, each is counted alone."""
+        found = [failed]
         if len(failed.batches) > 1:
-            self._alone = len(failed.batches)
-            return
-        batch = failed.batches[0]
-        with lock.transaction():
-            lock.execute("DELETE FROM usage_pending WHERE batch_id = %s", (batch.id,))
-            lock.execute(rollups.QUARANTINE, (batch.id, instant(batch.received_at), str(failed).replace("\0", "\ufffd")))
-        self.progress.poisoned += 1
+            with self._line("usage aggregator trial") as line:
+                found = flushes.culprits(failed.batches, lambda some: self._trial(line, some))
+            self._alone = 0 if found else len(failed.batches)
+        flushes.quarantine(lock, found)
+        self.progress.poisoned += len(found)
+
+    def _trial(self, line: Connection[Any], batches: Sequence[Batch]) -> Exception | None:
+        """What a flush of these batches alone ends in; nothing of it stays."""
+        line.execute("BEGIN")
+        try:
+            seed = self._fence(line)
+            return flushes.tried(line, batches, self._types(line), seed, at=self._now())
+        finally:
+            line.execute("ROLLBACK")
 
     def _count_on(self) -> None:
         """Load what was committed, then count; one flush is prepared while the one before is written."""
@@ -235,10 +234,7 @@ class Aggregator:
     def _write(self, line: Connection[Any], batches: Sequence[Batch], counted: Counted) -> None:
         """Write and commit; runs in the writer's thread."""
         try:
-            rollups.write(line, counted)
-            places.note(line, counted.keys)
-            rollups.settle(line, counted, at=self._now())
-            limits.note(line, counted, batches)
+            flushes.write(line, batches, counted, at=self._now())
             line.execute("COMMIT")
         except POISON as error:
             raise FlushFailed(batches, error) from error

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,9 @@ import pytest
 
 from core.metering.aggregate import Superseded, keep_counting
 from core.metering.columns import pack, unpack
+from core.metering.counting import Batch
 from core.metering.dedup import KeyTable, SegmentStore
+from core.metering.flushes import culprits
 from core.metering.texts import texts
 from tests.metering.conftest import Metering
 
@@ -192,19 +195,42 @@ def test_an_aggregator_that_lost_its_lock_cannot_commit(metering: Metering, metr
     assert counted(metering, organization_id, metrics["cut"]) == 10
 
 
-def test_a_poison_batch_is_set_aside_and_the_rest_is_counted(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
+def test_poison_batches_are_set_aside_and_the_rest_is_counted_together(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
     organization_id, token = metering.organization()
-    batches = [metering.send(token, [event("poison", f"p{n}-{i}") for i in range(10)])["batch_id"] for n in range(4)]
-    good = unpack(metering.value("SELECT payload FROM usage_batches WHERE id = %s", batches[2]))
-    keys = [b"a\x00b", *good.texts.all_keys()[1:]]
-    unwritable = pack(replace(good, texts=texts(keys, good.texts.all_properties())))
-    for batch_id, payload in ((batches[0], b"\x00"), (batches[2], unwritable)):
+    batches = [metering.send(token, [event("poison", f"p{n}-{i}") for i in range(10)])["batch_id"] for n in range(30)]
+    before = metering.value("SELECT quarantined_batches FROM usage_totals")
+    bad = {batches[0]: b"\x00", batches[2]: unwritable(metering, batches[2]), batches[25]: unwritable(metering, batches[25])}
+    for batch_id, payload in bad.items():
         metering.rows("UPDATE usage_batches SET payload = %s WHERE id = %s RETURNING id", payload, batch_id)
-    metering.count()
-    quarantined = metering.rows("SELECT batch_id::text, error FROM usage_quarantine ORDER BY batch_id")
-    assert [batch_id for batch_id, _ in quarantined] == [batches[0], batches[2]]
+    aggregator = metering.count()
+    quarantined = metering.rows("SELECT batch_id::text, error FROM usage_quarantine q ORDER BY q.batch_id")
+    assert [batch_id for batch_id, _ in quarantined] == list(bad)
     assert all(error for _, error in quarantined)
-    assert counted(metering, organization_id, metrics["poison"]) == 20
+    assert metering.value("SELECT quarantined_batches FROM usage_totals") == before + 3
+    assert aggregator.progress.poisoned == 3
+    assert aggregator.progress.flushes < 5, "the good batches were counted one by one"
+    assert counted(metering, organization_id, metrics["poison"]) == 270
+
+
+def unwritable(metering: Metering, batch_id: str) -> bytes:
+    """The batch's payload with a key that can be read and not be written."""
+    good = unpack(metering.value("SELECT payload FROM usage_batches WHERE id = %s", batch_id))
+    keys = [b"a\x00b", *good.texts.all_keys()[1:]]
+    return pack(replace(good, texts=texts(keys, good.texts.all_properties())))
+
+
+@pytest.mark.parametrize("bad", [{0}, {99}, {37, 38}, set()])
+def test_what_makes_a_flush_fail_is_found_in_few_trials(bad: set[int]) -> None:
+    batches = [Batch(number, 0, b"") for number in range(100)]
+    tried: list[int] = []
+
+    def trial(some: Sequence[Batch]) -> Exception | None:
+        tried.append(len(some))
+        return ValueError("bad") if any(batch.id in bad for batch in some) else None
+
+    assert [failed.batches[0].id for failed in culprits(batches, trial)] == sorted(bad)
+    assert len(tried) <= 8 + 7 * len(bad)
+    assert sum(tried) <= 100 + 110 * len(bad)
 
 
 def test_quantities_too_big_to_add_in_one_flush_are_exact(metering: Metering, metrics: dict[str, uuid.UUID]) -> None:
