@@ -20,6 +20,8 @@ from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
 from core.metering import memory
+from core.metering.lines import Prompt
+from core.reader import Reader
 from web import assets, auth, csp, csrf, errors, filters, htmx, monitoring, requests, shell
 
 ROOT = Path(__file__).resolve().parent
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if dramatiq.broker.global_broker is None:
         jobs.connect(settings.redis_url)
     db.init_app(app)
+    app.extensions["reader"] = Reader(settings.database_url, kind=Prompt)
     for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)

@@ -16,19 +16,25 @@ from core.errors import FieldError, Forbidden, Invalid, NotFound, Unauthenticate
 from core.identity import keys, permissions, queries
 from core.identity.models import Organization
 from core.metering.rates import Rates
+from core.reader import Reads
 
 NAME_IT = "A platform key names the organization: its id, external id or slug."
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`organization_id` is the one the key is bound to, None for a platform key. `session` is the open transaction's."""
+    """`organization_id` is the one the key is bound to, None for a platform key. `reads` answers what needs no transaction."""
 
-    session: Any
+    reads: Reads
     actor: Actor
     organization_id: uuid.UUID | None
     scopes: tuple[str, ...]
     mode: str
+
+    @property
+    def session(self) -> Any:
+        """The open transaction's; what never asks for it needs none."""
+        return db.session()
 
     @property
     def platform(self) -> bool:
@@ -74,7 +80,8 @@ def authenticated(scope: str) -> Call:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
     at = clock.now()
-    key = keys.authenticate(db.session(), token.strip(), at=at)
+    reads: Reads = current_app.extensions["reader"]
+    key = keys.authenticate(reads, token.strip(), at=at)
     _limit(key.id)
     if keys.needs_touch(key, at=at):
         with transaction() as session:
@@ -83,7 +90,7 @@ def authenticated(scope: str) -> Call:
     g.actor = actor
     if not permissions.scope_allows(key.scopes, scope):
         raise Forbidden(f"This key has not the scope {scope}. It has: {', '.join(key.scopes)}.", code="missing_scope")
-    return Call(db.session(), actor, key.organization_id, tuple(key.scopes), key.mode)
+    return Call(reads, actor, key.organization_id, tuple(key.scopes), key.mode)
 
 
 def _limit(key_id: uuid.UUID) -> None:

@@ -111,8 +111,8 @@ def check_entitlement(call: Call, query: CheckQuery) -> DecisionOut:
         raise Invalid("Ask for one thing.", errors=(FieldError("/feature", "Name either a feature or a metric."),))
     asked: dict[str, Any] = {"quantity": quantity, "at": clock.now()}
     if query.feature is not None:
-        return DecisionOut(**_decision(check.check_feature(call.session, organization_id, feature=query.feature, **asked)))
-    return DecisionOut(**_decision(check.check_metric(call.session, organization_id, metric=query.metric or "", **asked)))
+        return DecisionOut(**_decision(check.check_feature(call.reads, organization_id, feature=query.feature, **asked)))
+    return DecisionOut(**_decision(check.check_metric(call.reads, organization_id, metric=query.metric or "", **asked)))
 
 
 @endpoint("POST", "/entitlements/consume", scope=Scope.USAGE_WRITE, tag=TAG)

@@ -69,6 +69,7 @@ def committed_app(committed_database_url: str, tmp_path_factory: pytest.TempPath
     """The application on the module's own database; nothing is rolled back, no application context is open."""
     made = database.make_app(committed_database_url, tmp_path_factory.mktemp("home"))
     yield made
+    made.extensions["reader"].close()
     with made.app_context():
         db.engine.dispose()
 

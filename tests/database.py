@@ -98,9 +98,10 @@ class ContextPerRequest(FlaskClient):
 def rolled_back(app: Flask) -> Iterator[Any]:
     """The session of an application context whose commits are savepoints of one transaction that is rolled back at the end."""
     with app.app_context():
-        engine = db.engines[None]
+        engine, reader = db.engines[None], app.extensions.get("reader")
         with engine.connect() as connection:
             outer = connection.begin()
+            app.extensions["reader"] = connection
             db.engines[None] = connection  # type: ignore[index]
             db.session.session_factory.configure(join_transaction_mode="create_savepoint")
             try:
@@ -109,4 +110,5 @@ def rolled_back(app: Flask) -> Iterator[Any]:
                 db.session.remove()
                 outer.rollback()
                 db.engines[None] = engine  # type: ignore[index]
+                app.extensions["reader"] = reader
                 db.session.session_factory.configure(join_transaction_mode="conditional_savepoint")

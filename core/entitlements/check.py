@@ -1,18 +1,16 @@
 """The decision: may this customer use that much more, or that feature? Answered from the counters invoices are rated from.
 
-A few statements, so that it can be asked before every request of the customer's product.
+Two short statements, so that it can be asked before every request of the customer's product.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from core.entitlements import counters
 from core.entitlements import facts as facts_of
@@ -20,6 +18,7 @@ from core.entitlements.bounds import PLAN, Bound, Span, bounds, features, static
 from core.entitlements.counters import Counter
 from core.entitlements.facts import Facts, Stop
 from core.errors import NotFound
+from core.reader import Reads
 
 NOTHING = Decimal(0)
 
@@ -51,9 +50,9 @@ class Decision:
         return max(NOTHING, self.limit - self.used - (self.reserved or NOTHING))
 
 
-def check_feature(session: Session, organization_id: uuid.UUID, *, feature: str, quantity: Decimal, at: datetime) -> Decision:
+def check_feature(reads: Reads, organization_id: uuid.UUID, *, feature: str, quantity: Decimal, at: datetime) -> Decision:
     """Whether the plan includes `feature`; one whose value is a whole number allows up to that many. `at` is real time. NotFound."""
-    found = facts(session, organization_id, at=at)
+    found = facts(reads, organization_id, at=at)
     if not found.active:
         return Decision(False, "organization_not_active")
     value = features(found).get(feature)
@@ -62,31 +61,34 @@ def check_feature(session: Session, organization_id: uuid.UUID, *, feature: str,
     return Decision(bool(value), "included" if value else "not_included", value=value)
 
 
-def check_metric(session: Session, organization_id: uuid.UUID, *, metric: str, quantity: Decimal, at: datetime) -> Decision:
+def check_metric(reads: Reads, organization_id: uuid.UUID, *, metric: str, quantity: Decimal, at: datetime) -> Decision:
     """Whether `quantity` more of the metric is allowed: by its limits and by the spend caps. `at` is real time. NotFound."""
-    found = facts(session, organization_id, at=at)
+    found = facts(reads, organization_id, at=at)
     holding = bounds(found, metric=metric)
     if not holding and metric in static_limits(found):
         return _static(static_limits(found)[metric], quantity)
-    return decide(session, found, holding, quantity, at=at)
+    return decide(reads, found, holding, quantity, at=at)
 
 
-def facts(session: Session, organization_id: uuid.UUID, *, at: datetime) -> Facts:
+def facts(reads: Reads, organization_id: uuid.UUID, *, at: datetime) -> Facts:
     """One customer's facts; NotFound."""
-    found = facts_of.read(session, [organization_id], at=at).get(organization_id)
+    found = facts_of.read(reads, [organization_id], at=at).get(organization_id)
     if found is None:
         raise NotFound("There is no such account.")
     return found
 
 
-def decide(session: Session, found: Facts, holding: Sequence[Bound], quantity: Decimal, *, at: datetime) -> Decision:
+def decide(reads: Reads, found: Facts, holding: Sequence[Bound], quantity: Decimal, *, at: datetime) -> Decision:
     """The decision on `quantity` more under these bounds of one metric."""
     if not found.active:
         return Decision(False, "organization_not_active")
     capped = next((stop for stop in found.stops if stop.reason == "spend_cap_reached"), None)
     if not holding:
         return _capped(capped) if capped else Decision(True, "no_limit")
-    counted = counters.read(session, found, holding, at=at)
+    return _tightest(holding, counters.read(reads, found, holding, at=at), quantity, capped)
+
+
+def _tightest(holding: Sequence[Bound], counted: Mapping[str, Counter], quantity: Decimal, capped: Stop | None) -> Decision:
     decisions = [_decided(bound, counted[bound.subject], quantity) for bound in holding]
     tightest = min(decisions, key=lambda one: (one.allowed, one.reason != "over_limit", one.remaining or NOTHING))
     if capped is not None and tightest.allowed:

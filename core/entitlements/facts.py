@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from core.metering.models import Aggregation, LimitAction, LimitPeriod, LimitSource
 from core.periods import Anchor, Interval
+from core.reader import Reads
 
 SIMPLE = "m.aggregation IN ('sum', 'count') AND m.bucket_size IS NULL AND m.rounding IS NULL AND NOT m.recurring"
 # The instant of an organization is its test clock's, else the real time :at. Numbers leave as text: JSON would make floats of them.
@@ -126,12 +126,12 @@ class Facts:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(session: Session, organization_ids: Collection[uuid.UUID], *, at: datetime) -> dict[uuid.UUID, Facts]:
+def read(reads: Reads, organization_ids: Collection[uuid.UUID], *, at: datetime) -> dict[uuid.UUID, Facts]:
     """The facts of these customers in real time `at`; one that does not exist is missing."""
     if len(organization_ids) == 1:
-        rows = session.execute(FACTS_OF_ONE, {"id": next(iter(organization_ids)), "at": at})
+        rows = reads.execute(FACTS_OF_ONE, {"id": next(iter(organization_ids)), "at": at})
     else:
-        rows = session.execute(FACTS, {"ids": list(organization_ids), "at": at})
+        rows = reads.execute(FACTS, {"ids": list(organization_ids), "at": at})
     return {row.id: _facts(row) for row in rows}
 
 

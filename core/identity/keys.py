@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, text, update
 from sqlalchemy.orm import Session
 
 from core import audit, config
@@ -23,6 +24,7 @@ from core.audit import Actor
 from core.errors import FieldError, Invalid, NotFound, Unauthenticated
 from core.identity.models import ApiKey
 from core.identity.permissions import Scope
+from core.reader import Reads
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 SECRET_BYTES = 32
@@ -32,6 +34,22 @@ TOKEN = re.compile(rf"vv_(live|test)_[0-9A-Za-z]{{{SECRET_LENGTH}}}")
 MODES = ("live", "test")
 SHOWN_LENGTH = 4
 TOUCH_EVERY = timedelta(minutes=1)
+KNOWN = text("""SELECT id, organization_id, name, mode, prefix, scopes, last_used_at, expires_at, revoked_at
+  FROM api_keys WHERE key_hash = :key_hash""")
+
+
+class KnownKey(NamedTuple):
+    """An API key that a request carries; `organization_id` None: a platform key."""
+
+    id: uuid.UUID
+    organization_id: uuid.UUID | None
+    name: str
+    mode: str
+    prefix: str
+    scopes: list[str]
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
 
 
 def create(
@@ -76,7 +94,7 @@ def create(
     return key, token
 
 
-def authenticate(session: Session, token: str, *, at: datetime) -> ApiKey:
+def authenticate(reads: Reads, token: str, *, at: datetime) -> KnownKey:
     """The live key `token` is; raises Unauthenticated, saying whether it was cut off, expired, revoked or never existed."""
     if not TOKEN.fullmatch(token):
         known = token.startswith(("vv_live_", "vv_test_"))
@@ -86,9 +104,10 @@ def authenticate(session: Session, token: str, *, at: datetime) -> ApiKey:
             else "This is not an API key."
         )
         raise Unauthenticated(detail, code="malformed_key")
-    key = session.scalar(select(ApiKey).where(ApiKey.key_hash == hash_token(token)))
-    if key is None:
+    rows = list(reads.execute(KNOWN, {"key_hash": hash_token(token)}))
+    if not rows:
         raise Unauthenticated("There is no such API key.", code="unknown_key")
+    key = KnownKey(*rows[0])
     if key.revoked_at is not None:
         raise Unauthenticated("This API key has been revoked.", code="revoked_key")
     if key.expires_at is not None and key.expires_at <= at:
@@ -115,7 +134,7 @@ def touch(session: Session, key_id: uuid.UUID, *, at: datetime) -> None:
     session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at).execution_options(synchronize_session=False))
 
 
-def needs_touch(key: ApiKey, *, at: datetime) -> bool:
+def needs_touch(key: KnownKey | ApiKey, *, at: datetime) -> bool:
     """Whether `touch` would write something."""
     return key.last_used_at is None or key.last_used_at < at - TOUCH_EVERY
 
