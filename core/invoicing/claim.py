@@ -109,7 +109,7 @@ def _claimed(row: Any, as_of: datetime) -> Claimed:
 
 def _advanced(entry: Claimed, terms: tuple[Term, ...]) -> dict[str, Any]:
     cycle = current_cycle(terms, as_of=entry.as_of)
-    first = min((term.start for term in terms if term.rules), default=None)
+    first = min((term.start for term in terms if not term.is_trial), default=None)
     return {
         "id": entry.id,
         "billed_through": max(entry.as_of, entry.billed_through or entry.as_of),

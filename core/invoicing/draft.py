@@ -140,7 +140,7 @@ def reason(entry: Claimed, rated: Rated) -> InvoiceReason:
         return InvoiceReason.TERMINATION
     if not rated.billed and all(item.owed and item.owed.cycle.end > entry.as_of for item in rated.items):
         return InvoiceReason.START
-    if any(term.start < entry.as_of and _begins_cycle(term, entry.as_of) for term in terms if term.rules):
+    if any(term.start < entry.as_of and _begins_cycle(term, entry.as_of) for term in terms if not term.is_trial):
         return InvoiceReason.PERIOD
     changed = _turned(terms, after=entry.billed_through, by=entry.as_of) or any(_takes_back(item) for item in rated.items)
     return InvoiceReason.CHANGE if changed else InvoiceReason.PERIOD
@@ -160,7 +160,7 @@ def _turned(terms: tuple[Term, ...], *, after: datetime | None, by: datetime) ->
     """Whether a term gave way to another inside a cycle, after the last billing."""
     return any(
         (after is None or after < later.start <= by)
-        and earlier.rules
+        and not earlier.is_trial
         and cycle_containing(earlier.anchor, later.start).start != later.start
         for earlier, later in pairwise(terms)
         if later.start <= by

@@ -83,13 +83,13 @@ def compare(
 
 
 def closed_periods(terms: Sequence[Term], as_of: datetime, count: int = PERIODS) -> tuple[Period, ...]:
-    """The last `count` whole cycles that ended by `as_of` and were paid for, oldest first; fewer for a young subscription."""
-    paid = [term for term in terms if term.rules and term.start <= as_of]
-    if not paid:
+    """The last `count` whole cycles that ended by `as_of`, without the trial, oldest first; fewer for a young subscription."""
+    held = [term for term in terms if not term.is_trial and term.start <= as_of]
+    if not held:
         return ()
-    anchor, number = paid[-1].anchor, paid[-1].anchor.index(as_of)
+    anchor, number = held[-1].anchor, held[-1].anchor.index(as_of)
     cycles = (anchor.cycle(number - back) for back in range(count, 0, -1))
-    return tuple(cycle for cycle in cycles if cycle.start >= paid[0].start)
+    return tuple(cycle for cycle in cycles if cycle.start >= held[0].start)
 
 
 def under(version: PlanVersion, rules: tuple[Rule, ...], terms: Sequence[Term], periods: Sequence[Period]) -> tuple[Term, ...]:
@@ -103,7 +103,7 @@ def under(version: PlanVersion, rules: tuple[Rule, ...], terms: Sequence[Term], 
     held = [term for term in terms if term.start < last and (term.end is None or term.end > first)]
     if any((term.anchor.interval, term.anchor.count) != interval for term in held):
         return tuple(_term(interval, rules, terms, period) for period in periods)
-    return tuple(replace(term, rules=rules + _attached(term)) if term.rules else term for term in terms)
+    return tuple(term if term.is_trial else replace(term, rules=rules + _attached(term)) for term in terms)
 
 
 def _term(interval: tuple[Interval, int], rules: tuple[Rule, ...], terms: Sequence[Term], period: Period) -> Term:

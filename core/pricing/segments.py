@@ -40,7 +40,7 @@ def next_due(terms: Sequence[Term], *, after: datetime) -> datetime | None:
             return term.start
         if term.end is not None and term.end <= after:
             continue
-        if term.end is not None and not term.rules:
+        if term.end is not None and term.is_trial:
             return term.end
         return min(_bounds(term, after))
     return None
@@ -80,7 +80,7 @@ def current_cycle(terms: Sequence[Term], *, as_of: datetime) -> Period | None:
     """The billing cycle at `as_of`; a trial is one period. None in a gap, before the first term and after the last."""
     for term in terms:
         if term.start <= as_of and (term.end is None or as_of < term.end):
-            if term.end is not None and not term.rules:
+            if term.end is not None and term.is_trial:
                 return Period(term.start, term.end)
             return cycle_containing(term.anchor, as_of)
     return None

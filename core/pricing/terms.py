@@ -110,7 +110,8 @@ class Term:
     """What held from `start` up to `end` (None: until further notice): the rules, the quantities, the cycles they are billed in.
 
     `quantities` are those with names of their own, such as instances beside seats; one that is not named is 0.
-    With `credit_unused` false, what was billed for a cycle is kept when the term ends inside it.
+    With `credit_unused` false, what was billed for a cycle is kept when the term ends inside it. A trial has no rules and is one period;
+    a free plan has none either, but cycles.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Term:
     anchor: Anchor
     credit_unused: bool = True
     quantities: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
+    is_trial: bool = False
 
     def held(self, rule: Rule) -> Decimal:
         """The quantity the rule is priced by."""

@@ -104,6 +104,7 @@ def _term(item: Span, charged: tuple[Rule, ...]) -> Term:
         anchor=item.anchor,
         credit_unused=item.version.credit_policy != CreditPolicy.NONE,
         quantities=item.quantities,
+        is_trial=item.is_trial,
     )
 
 

@@ -199,7 +199,9 @@ class Kernel:
         anchor = Anchor(Interval(stretch.hang.interval), stretch.hang.count, stretch.hang.day, self.life.timezone)
         priced = () if stretch.is_trial else (*rules(stretch.plan), *self._attached(stretch))
         quantities = {"seats": stretch.held.seats}
-        return Term(str(n), stretch.start, stretch.end, priced, stretch.held.units, anchor, stretch.plan.credits, quantities)
+        return Term(
+            str(n), stretch.start, stretch.end, priced, stretch.held.units, anchor, stretch.plan.credits, quantities, stretch.is_trial
+        )
 
     def _attached(self, stretch: Stretch) -> Iterator[Rule]:
         for item in in_order(self.life.beside):

@@ -14,7 +14,7 @@ from core.audit import SYSTEM
 from core.catalog import publish
 from core.errors import Conflict, Invalid
 from core.identity.models import Organization
-from core.invoicing import draft, finalize
+from core.invoicing import draft, finalize, whatif
 from core.invoicing.models import Invoice, InvoiceLine
 from core.subscriptions import lifecycle, plan_change, queries, status
 from core.subscriptions.models import Subscription
@@ -189,6 +189,18 @@ def test_a_planned_change_takes_hold_with_the_new_period(session: Session, organ
     assert bill(session, subscription, until=ends - timedelta(seconds=1)) == []
     assert bill(session, subscription, until=ends) == [[("charge", 20000)]]
     assert subscription.plan_id == pro.plan_id
+
+
+def test_a_free_plan_has_periods_whatever_is_planned(session: Session, organization: Organization) -> None:
+    free, paid = make_plan(session, base_price="0"), make_plan(session, base_price="100.00")
+    subscription = start(session, organization, free)
+    plan_change.apply(session, subscription, to=paid, at=START, effective_at=START + 40 * DAY, actor=SYSTEM)
+    assert plan_change.effective_at(subscription, "period_end", at=START) == datetime(2026, 7, 1, tzinfo=UTC)
+    bill(session, subscription, until=datetime(2026, 7, 2, tzinfo=UTC))
+    period = subscription.current_period_start, subscription.current_period_end
+    assert period == (datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
+    found = whatif.compare(session, organization.id, subscription.id, versions=[paid], as_of=datetime(2026, 7, 2, tzinfo=UTC))
+    assert (found.own.minor, found.plans[0].minor) == ((0,), (10000,))
 
 
 def test_from_month_to_year_the_cycles_begin_anew(session: Session, organization: Organization) -> None:
