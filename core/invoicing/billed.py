@@ -9,15 +9,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Text, cast, false, func, select
+from sqlalchemy import Text, and_, cast, false, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, aliased
 
+from core.catalog.models import PricingRule
 from core.db import among
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.metering.models import LatePolicy, Metric
 from core.periods import Period
-from core.pricing.terms import LineKey
+from core.pricing.terms import Kind, LineKey, Timing
 
 UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
 
@@ -26,7 +27,8 @@ UNBILLED = (InvoiceStatus.DRAFT, InvoiceStatus.VOID)
 class Billed:
     """The sum of what was billed under one key, and how its lines were called. `minor` and `quantity` include credits.
 
-    `window` is the time its newest line is for. `stays`: its metric ignores late usage, so that nothing is added once its cycle was billed.
+    `window` is the time its newest line is for, `in_advance` whether that is due as it begins. `stays`: its metric ignores late usage, so
+    that nothing is added once its cycle was billed.
     """
 
     minor: int
@@ -37,6 +39,7 @@ class Billed:
     metric_id: uuid.UUID | None
     cycle_end: datetime
     window: Period
+    in_advance: bool
     stays: bool = False
 
 
@@ -66,9 +69,11 @@ def sums(
             func.max(line.cycle_end),
             _newest(line.window_start),
             _newest(line.window_end),
+            func.bool_and(and_(PricingRule.kind != Kind.USAGE, PricingRule.billing_mode == Timing.IN_ADVANCE)),
             func.coalesce(func.bool_or(Metric.late_policy == LatePolicy.IGNORE), false()),
         )
         .join(Invoice, Invoice.id == line.invoice_id)
+        .join(PricingRule, PricingRule.id == line.pricing_rule_id)
         .outerjoin(Metric, Metric.id == line.metric_id)
         .where(
             among(line.subscription_id, subscription_ids),
@@ -79,9 +84,26 @@ def sums(
         .group_by(line.subscription_id, line.pricing_rule_id, line.cycle_start)
     )
     found: dict[uuid.UUID, BilledKeys] = {subscription_id: {} for subscription_id in subscription_ids}
-    for subscription_id, rule_id, cycle_start, minor, quantity, code, name, unit, metric_id, cycle_end, since, until, stays in rows:
+    for (
+        subscription_id,
+        rule_id,
+        cycle_start,
+        minor,
+        quantity,
+        code,
+        name,
+        unit,
+        metric_id,
+        cycle_end,
+        since,
+        until,
+        in_advance,
+        stays,
+    ) in rows:
         window = Period(since or cycle_start, until or cycle_end)
-        entry = Billed(int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end, window, stays)
+        entry = Billed(
+            int(minor), quantity, code, name, unit, uuid.UUID(metric_id) if metric_id else None, cycle_end, window, in_advance, stays
+        )
         found[subscription_id][LineKey(str(rule_id), cycle_start)] = entry
     return found
 

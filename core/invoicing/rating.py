@@ -7,7 +7,7 @@ the instant they ask about.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from core.invoicing.models import InvoiceStatus
 from core.metering.reading import Measured, Question, ask
 from core.metering.windows import Window
 from core.pricing.segments import last_turn
-from core.pricing.spend import Settled
+from core.pricing.spend import Settled, following
 from core.pricing.terms import ON_SPEND, Kind, LineKey, Segment, Term
 from core.pricing.timeline import LineItem, Owed, due, owed, segments
 from core.pricing.usage import Usage
@@ -63,7 +63,8 @@ def rate(
 ) -> list[Rated]:
     """Rate every subject with one reading of usage and one of what was billed.
 
-    A cycle is closed once billing has looked at it `adjustment_days` after its end, or later; what was taken back since is open again.
+    A cycle is closed once billing has looked at it `adjustment_days` after its end, or later. What was taken back since is open again, and
+    a discount or commitment as long as a line is that it looks at.
     """
     return ask(session, rates(session, subjects, adjustment_days=adjustment_days, uncounted=uncounted)) if subjects else []
 
@@ -120,21 +121,21 @@ def _priced(
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What is still rated: cycles that end after `closed` but for the keys that are `staying` as billed, and the keys that were
-    `taken_back`, whenever their cycles ended.
+    """What is still rated: cycles that end after `closed` but for the keys that are `staying` as billed, and the `reopened` keys,
+    whenever their cycles ended.
     """
 
     closed: datetime
-    taken_back: frozenset[LineKey]
+    reopened: frozenset[LineKey]
     staying: frozenset[LineKey] = frozenset()
 
     @property
     def since(self) -> datetime:
         """Cycles that end by then are none of them."""
-        return min((self.closed, *(key.cycle_start for key in self.taken_back)))
+        return min((self.closed, *(key.cycle_start for key in self.reopened)))
 
     def holds(self, key: LineKey, cycle_end: datetime) -> bool:
-        return (cycle_end > self.closed and key not in self.staying) or key in self.taken_back
+        return (cycle_end > self.closed and key not in self.staying) or key in self.reopened
 
     def without(self, staying: frozenset[LineKey]) -> _Open:
         return replace(self, staying=staying) if staying else self
@@ -144,11 +145,15 @@ class _Open:
 
     def segments(self, subject: Subject) -> list[Segment]:
         cuts = segments(subject.terms, as_of=subject.as_of, since=self.since)
-        return [cut for cut in cuts if self.holds(cut.key, cut.cycle.end)] if self.taken_back else cuts
+        return [cut for cut in cuts if self.holds(cut.key, cut.cycle.end)] if self.reopened else cuts
 
     def settled(self, issued: BilledKeys) -> dict[LineKey, Settled]:
         """What was billed in closed cycles."""
-        return {key: Settled(entry.minor, entry.window) for key, entry in issued.items() if not self.holds(key, entry.cycle_end)}
+        return {
+            key: Settled(entry.minor, entry.window, entry.in_advance)
+            for key, entry in issued.items()
+            if not self.holds(key, entry.cycle_end)
+        }
 
 
 def _staying(subject: Subject, issued: BilledKeys) -> frozenset[LineKey]:
@@ -157,9 +162,31 @@ def _staying(subject: Subject, issued: BilledKeys) -> frozenset[LineKey]:
 
 
 def _opened(subject: Subject, adjustment_days: int, taken_back: Mapping[LineKey, datetime]) -> _Open:
-    """Cycles are closed counted from the last look, so that what came late in between is billed by this one."""
+    """Cycles are closed counted from the last look, so that what came late in between is billed by this one. Open again are what was
+    taken back, and what looks at a line that is still open.
+    """
     closed = last_turn(subject.terms, before=subject.as_of) - timedelta(days=adjustment_days)
-    return _Open(closed, frozenset(key for key, cycle_end in taken_back.items() if cycle_end <= closed))
+    opened = _Open(closed, frozenset(key for key, cycle_end in taken_back.items() if cycle_end <= closed))
+    return replace(opened, reopened=opened.reopened | _following(subject, opened))
+
+
+def _following(subject: Subject, opened: _Open) -> frozenset[LineKey]:
+    """Discounts and commitments of closed cycles that look at an open line of a longer one."""
+    rules = [(term, rule) for term in subject.terms for rule in term.rules]
+    if all(rule.kind not in ON_SPEND for _, rule in rules) or len({term.anchor_of(rule) for term, rule in rules}) == 1:
+        return frozenset()
+    lines = _by_key(cut for cut in opened.segments(subject) if cut.rule.kind not in ON_SPEND)
+    begun = min((cuts[0].window.start for cuts in lines.values()), default=opened.closed)
+    cuts = segments(subject.terms, as_of=subject.as_of, since=begun)
+    closed = _by_key(cut for cut in cuts if cut.rule.kind in ON_SPEND and not opened.holds(cut.key, cut.cycle.end))
+    return following(closed, lines) if closed else frozenset()
+
+
+def _by_key(cuts: Iterable[Segment]) -> dict[LineKey, list[Segment]]:
+    found: dict[LineKey, list[Segment]] = {}
+    for cut in cuts:
+        found.setdefault(cut.key, []).append(cut)
+    return found
 
 
 def _open_at(pieces: Sequence[Piece], opened: Collection[_Open]) -> datetime:

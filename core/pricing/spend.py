@@ -49,6 +49,12 @@ class Settled(NamedTuple):
 
     minor: int
     window: Period
+    in_advance: bool
+
+    @property
+    def billed_for(self) -> datetime:
+        """The first instant of a line in advance, the last one of a line in arrears."""
+        return self.window.start if self.in_advance else _last(self.window)
 
 
 def covered(rule: Rule, rules: Sequence[Rule]) -> frozenset[str]:
@@ -88,8 +94,19 @@ def spent(
     return still_open + sum(
         line.minor
         for key, line in settled.items()
-        if key not in owed and key.rule_id in covers and cycle.contains(key.cycle_start) and _meet(map(_window, group), [line.window])
+        if key not in owed and key.rule_id in covers and cycle.contains(line.billed_for) and _meet(map(_window, group), [line.window])
     )
+
+
+def following(closed: Mapping[LineKey, Sequence[Segment]], lines: Mapping[LineKey, Sequence[Segment]]) -> frozenset[LineKey]:
+    """Keys of prices on spend in `closed` cycles that look at one of the `lines`, or at another that does.
+
+    A price in advance of longer cycles than theirs may still change. What it comes to then is discounted, or given back, as it was billed.
+    """
+    waiting, found = dict(closed), dict(lines)
+    while more := {key for key, group in waiting.items() if any(_looks_at(group, *line) for line in found.items())}:
+        found |= {key: waiting.pop(key) for key in more}
+    return frozenset(found.keys() - lines.keys())
 
 
 def _looks_at(group: Sequence[Segment], key: LineKey, line: Sequence[Segment]) -> bool:
@@ -110,7 +127,11 @@ def _meet(windows: Iterable[Period], others: Sequence[Period]) -> bool:
 def _billed_for(line: Sequence[Segment]) -> datetime:
     """The first instant of a line in advance, the last one of a line in arrears."""
     first, last = line[0].window, line[-1].window
-    return first.start if line[0].due_at == first.start else max(last.start, last.end - _TICK)
+    return first.start if line[0].due_at == first.start else _last(last)
+
+
+def _last(window: Period) -> datetime:
+    return max(window.start, window.end - _TICK)
 
 
 def _covers(group: Sequence[Segment]) -> frozenset[str]:

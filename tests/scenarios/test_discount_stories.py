@@ -1,11 +1,12 @@
 """Stories of discounts whose time is not that of the lines they take from. Every amount is worked out by hand beside it."""
 
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
-from core.subscriptions import items
+from core.subscriptions import items, plan_change
 from tests.factories import make_metric
 from tests.scenarios.story import Story
 from tests.scenarios.test_plan_level_stories import plan
@@ -26,6 +27,24 @@ def test_a_discount_of_a_yearly_plan_keeps_what_it_took_from_months_that_are_clo
     # The year turns: its discount is open still, January and February are closed for good. Nothing is taken back of it.
     told = [amounts for _, _, amounts in story.until(story.local(2, 2, year=2027)) if any(amounts.values())]
     assert told == [{"base": 120000, "loyal": -12000, "calls": 0}]
+    story.ends_well()
+
+
+def test_a_discount_follows_a_yearly_price_however_long_its_own_month_is_over(session: Session) -> None:
+    story = Story(session)
+    seats = {"licensed": "seats", "code": "seats", "model": "per_unit", "unit_price": "120", "billing_period": "year"}
+    minimum = {"code": "minimum", "model": "commitment", "amount": "1000"}
+    monthly = plan(session, story, "monthly", base_price="100", prices=[seats, {**TENTH, "covers": ["seats"]}, minimum])
+    story.until(story.local(1, 1))
+    subscription = story.subscribe(monthly, quantities={"seats": 10})
+    assert story.until(story.local(1, 2)) == [("2026-01-01", "open", {"base": 10000, "seats": 120000, "loyal": -12000})]
+    told = [amounts for _, _, amounts in story.until(story.local(7, 1, 1))]
+    assert told == [{"base": 10000}] + [{"base": 10000, "minimum": 90000}] * 5  # January came to more than 1,000.00
+    given: dict[str, Any] = {"to": monthly, "quantities": {"seats": Decimal(4)}, "effective_at": story.local(7, 1), "actor": SYSTEM}
+    plan_change.apply(session, subscription, at=story.now, **given)
+    # 184 of 365 days of six seats are given back, less the tenth that was taken off: 362.96 - 36.30. January now came to
+    # 100.00 + 837.04 - 83.70 = 853.34: 146.66 are missing to its minimum.
+    assert [amounts for _, _, amounts in story.until(story.local(7, 2))] == [{"seats back": -36296, "loyal late": 3630, "minimum": 14666}]
     story.ends_well()
 
 
