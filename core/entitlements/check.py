@@ -1,6 +1,6 @@
 """The decision: may this customer use that much more, or that feature? Answered from the counters invoices are rated from.
 
-Two short statements, so that it can be asked before every request of the customer's product.
+One short statement, so that it can be asked before every request of the customer's product.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from core.entitlements import counters
-from core.entitlements import facts as facts_of
-from core.entitlements.bounds import PLAN, Bound, Span, bounds, features, static_limits
+from core.entitlements import together
+from core.entitlements.bounds import PLAN, Bound, Span, features, static_limits
 from core.entitlements.counters import Counter
-from core.entitlements.facts import Facts, Stop
-from core.errors import NotFound
+from core.entitlements.facts import Facts, Stop, of_one
 from core.reader import Reads
 
 NOTHING = Decimal(0)
@@ -52,7 +50,7 @@ class Decision:
 
 def check_feature(reads: Reads, organization_id: uuid.UUID, *, feature: str, quantity: Decimal, at: datetime) -> Decision:
     """Whether the plan includes `feature`; one whose value is a whole number allows up to that many. `at` is real time. NotFound."""
-    found = facts(reads, organization_id, at=at)
+    found = of_one(reads, organization_id, at=at)
     if not found.active:
         return Decision(False, "organization_not_active")
     value = features(found).get(feature)
@@ -63,32 +61,19 @@ def check_feature(reads: Reads, organization_id: uuid.UUID, *, feature: str, qua
 
 def check_metric(reads: Reads, organization_id: uuid.UUID, *, metric: str, quantity: Decimal, at: datetime) -> Decision:
     """Whether `quantity` more of the metric is allowed: by its limits and by the spend caps. `at` is real time. NotFound."""
-    found = facts(reads, organization_id, at=at)
-    holding = bounds(found, metric=metric)
+    found, holding, counted = together.read(reads, organization_id, metric, at=at)
     if not holding and metric in static_limits(found):
         return _static(static_limits(found)[metric], quantity)
-    return decide(reads, found, holding, quantity, at=at)
+    return decide(found, holding, counted, quantity)
 
 
-def facts(reads: Reads, organization_id: uuid.UUID, *, at: datetime) -> Facts:
-    """One customer's facts; NotFound."""
-    found = facts_of.read(reads, [organization_id], at=at).get(organization_id)
-    if found is None:
-        raise NotFound("There is no such account.")
-    return found
-
-
-def decide(reads: Reads, found: Facts, holding: Sequence[Bound], quantity: Decimal, *, at: datetime) -> Decision:
-    """The decision on `quantity` more under these bounds of one metric."""
+def decide(found: Facts, holding: Sequence[Bound], counted: Mapping[str, Counter], quantity: Decimal) -> Decision:
+    """The decision on `quantity` more under these bounds of one metric, of which that much is counted."""
     if not found.active:
         return Decision(False, "organization_not_active")
     capped = next((stop for stop in found.stops if stop.reason == "spend_cap_reached"), None)
     if not holding:
         return _capped(capped) if capped else Decision(True, "no_limit")
-    return _tightest(holding, counters.read(reads, found, holding, at=at), quantity, capped)
-
-
-def _tightest(holding: Sequence[Bound], counted: Mapping[str, Counter], quantity: Decimal, capped: Stop | None) -> Decision:
     decisions = [_decided(bound, counted[bound.subject], quantity) for bound in holding]
     tightest = min(decisions, key=lambda one: (one.allowed, one.reason != "over_limit", one.remaining or NOTHING))
     if capped is not None and tightest.allowed:

@@ -17,7 +17,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from core.entitlements.bounds import Bound
-from core.entitlements.facts import Facts
+from core.entitlements.facts import Facts, Measured
 from core.metering.queries import usage_sums
 from core.metering.windows import hour_floor
 from core.reader import Reads, session_of
@@ -36,8 +36,8 @@ LONG_WINDOW = f"""SELECT sum(quantity) FROM (SELECT greatest(CAST(:day_0 AS time
 # An event acknowledged before a reservation expired may still wait to be counted: until that is done the reservation stands.
 HELD = """SELECT sum(quantity) FROM usage_reservations WHERE organization_id = :organization_id AND metric_id = :metric_id_0
   AND settled_at IS NULL AND expires_at > least(CAST(:at AS timestamptz), (SELECT min(received_at) FROM usage_pending))"""
-COUNTER = f"SELECT {{i}} AS i, coalesce(({{window}}), 0) AS used, coalesce(({HELD}), 0) AS held"
-"""The counter of one bound. The values of each are numbered."""
+COUNTER = f"coalesce(({{window}}), 0) AS used_0, coalesce(({HELD}), 0) AS held_0"
+"""The two columns of one bound; `_0` is its place among them."""
 
 
 class Counter(NamedTuple):
@@ -47,20 +47,43 @@ class Counter(NamedTuple):
     reserved: Decimal
 
 
-def read(reads: Reads, facts: Facts, holding: Sequence[Bound], *, at: datetime) -> dict[str, Counter]:
-    """The counters of one customer's bounds on metrics, by subject; `at` is real time, for the reservations."""
-    metered = [(bound, bound.metric) for bound in holding if bound.metric is not None]
-    values: dict[str, Any] = {"number": facts.number, "organization_id": facts.organization_id, "at": at}
+class Question(NamedTuple):
+    """What to ask for the counters of a customer's bounds: which of their windows are long, and the values but for the instant."""
+
+    long: tuple[bool, ...]
+    values: dict[str, Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """A pair for each bound. Single numbers and instants are sent several times faster than arrays of them."""
+        return [COUNTER.format(window=LONG_WINDOW if each else WINDOW).replace("_0", f"_{i}") for i, each in enumerate(self.long)]
+
+
+def question(facts: Facts, holding: Sequence[Bound]) -> Question:
+    """For one customer's bounds on metrics."""
+    values: dict[str, Any] = {"number": facts.number, "organization_id": facts.organization_id}
     long = []
-    for i, (bound, metric) in enumerate(metered):
-        since, until = bound.window.start, bound.window.end or facts.at + AHEAD
+    for i, (bound, metric) in enumerate(_metered(holding)):
+        since, until = bound.window.start, bound.window.end or _day_ceiling(facts.at + AHEAD)
         day = _day_ceiling(since)
         values |= {f"metric_{i}": metric.number, f"metric_id_{i}": metric.id, f"since_{i}": since, f"until_{i}": until}
         long.append(day + DAY <= until)
         if long[-1]:
             values[f"day_{i}"] = day
-    rows = reads.execute(_statement(tuple(long)), values)
-    found = {metered[row.i][0].subject: Counter(row.used, row.held) for row in rows}
+    return Question(tuple(long), values)
+
+
+def read(reads: Reads, facts: Facts, holding: Sequence[Bound], *, at: datetime) -> dict[str, Counter]:
+    """The counters of one customer's bounds on metrics, by subject; `at` is real time, for the reservations."""
+    asked = question(facts, holding)
+    [row] = reads.execute(_statement(asked.long), {**asked.values, "at": at})
+    return answered(reads, facts, holding, row)
+
+
+def answered(reads: Reads, facts: Facts, holding: Sequence[Bound], columns: Sequence[Decimal]) -> dict[str, Counter]:
+    """The same from the columns of their question, in a statement of `reads`."""
+    metered = _metered(holding)
+    found = {bound.subject: Counter(columns[2 * i], columns[2 * i + 1]) for i, (bound, _) in enumerate(metered)}
     unclear = [bound for bound, metric in metered if not metric.simple or _cuts_hours(bound)]
     measured = used(session_of(reads), unclear, at=facts.at) if unclear else {}
     return {
@@ -70,9 +93,11 @@ def read(reads: Reads, facts: Facts, holding: Sequence[Bound], *, at: datetime) 
 
 @lru_cache(256)
 def _statement(long: tuple[bool, ...]) -> TextClause:
-    """One statement for that many bounds: single numbers and instants are sent several times faster than arrays of them."""
-    counters = [COUNTER.format(i=i, window=LONG_WINDOW if is_long else WINDOW).replace("_0", f"_{i}") for i, is_long in enumerate(long)]
-    return text(" UNION ALL ".join(counters))
+    return text(f"SELECT {', '.join(Question(long, {}).columns)}")
+
+
+def _metered(holding: Sequence[Bound]) -> list[tuple[Bound, Measured]]:
+    return [(bound, bound.metric) for bound in holding if bound.metric is not None]
 
 
 def used(session: Session, holding: Collection[Bound], *, at: datetime) -> Mapping[tuple[uuid.UUID, str], Decimal]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
+from core.errors import NotFound
 from core.metering.models import Aggregation, LimitAction, LimitPeriod, LimitSource
 from core.periods import Anchor, Interval
 from core.reader import Reads
@@ -38,13 +39,12 @@ SELECT o.id, o.number, o.timezone, o.currency, o.locale, o.status, now_there.at,
   ARRAY(SELECT jsonb_build_object('subject', b.subject, 'reason', b.reason, 'start', b.window_start, 'end', b.window_end,
       'since', b.blocked_at)
     FROM usage_blocks b WHERE b.organization_id = o.id AND (b.window_end IS NULL OR b.window_end > now_there.at)) AS blocks,
-  (SELECT jsonb_object_agg(f.feature, f.value) FROM feature_overrides f WHERE f.organization_id = o.id) AS overrides
+  (SELECT jsonb_object_agg(f.feature, f.value) FROM feature_overrides f WHERE f.organization_id = o.id) AS overrides{{more}}
 FROM organizations o LEFT JOIN test_clocks k ON k.id = o.test_clock_id
 CROSS JOIN LATERAL (SELECT coalesce(k.frozen_time, CAST(:at AS timestamptz)) AS at) AS now_there
 WHERE o.id """  # noqa: S608 - constants only
-FACTS = text(f"{_FACTS}= ANY(CAST(:ids AS uuid[]))")
-FACTS_OF_ONE = text(f"{_FACTS}= CAST(:id AS uuid)")
-"""The same for one customer: PostgreSQL sees that one plan serves all of them, and planning is the larger half of it."""
+COLUMNS = 12
+FACTS = text(f"{_FACTS.format(more='')}= ANY(CAST(:ids AS uuid[]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,30 @@ class Facts:
 
 def read(reads: Reads, organization_ids: Collection[uuid.UUID], *, at: datetime) -> dict[uuid.UUID, Facts]:
     """The facts of these customers in real time `at`; one that does not exist is missing."""
-    if len(organization_ids) == 1:
-        rows = reads.execute(FACTS_OF_ONE, {"id": next(iter(organization_ids)), "at": at})
-    else:
-        rows = reads.execute(FACTS, {"ids": list(organization_ids), "at": at})
-    return {row.id: _facts(row) for row in rows}
+    return {row.id: _facts(row) for row in reads.execute(FACTS, {"ids": list(organization_ids), "at": at})}
+
+
+def of_one(reads: Reads, organization_id: uuid.UUID, *, at: datetime) -> Facts:
+    """The facts of one customer in real time `at`; NotFound."""
+    return read_one(reads, OF_ONE, {"organization_id": organization_id, "at": at})[0]
+
+
+def read_one(reads: Reads, statement: TextClause, values: Mapping[str, Any]) -> tuple[Facts, Sequence[Any]]:
+    """The facts by a statement of `about_one`, and its further columns; NotFound."""
+    for row in reads.execute(statement, values):
+        return _facts(row), row[COLUMNS:]
+    raise NotFound("There is no such account.")
+
+
+def about_one(more: Iterable[str] = ()) -> TextClause:
+    """The statement about the customer `organization_id` in real time `at`, with `more` columns.
+
+    It is another than that about many because PostgreSQL keeps its plan, and planning is the larger half of it.
+    """
+    return text(f"{_FACTS.format(more=''.join(f', {column}' for column in more))}= CAST(:organization_id AS uuid)")
+
+
+OF_ONE = about_one()
 
 
 def _facts(row: Any) -> Facts:

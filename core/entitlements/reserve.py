@@ -14,15 +14,18 @@ from decimal import Decimal
 from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from core.entitlements.bounds import ADDITIVE, bounds
-from core.entitlements.check import Decision, decide, facts
+from core.entitlements import counters, together
+from core.entitlements.bounds import ADDITIVE
+from core.entitlements.check import Decision, decide
 from core.entitlements.models import UsageReservation
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.metering import metrics
 
 SECONDS_MAX = 86_400
 KEPT = timedelta(days=2)
-LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7710007))")
+LOCK = text("""SELECT pg_advisory_xact_lock(hashtextextended(:name, 7710007)),
+  set_config('plan_cache_mode', 'force_generic_plan', true)""")
+"""While others wait, nothing is planned that was planned before."""
 TRIES = 2
 """Usage that is counted between reading reservations and reading usage is seen twice: a refusal is made sure of."""
 
@@ -56,8 +59,7 @@ def consume(
         detail = f"Allowance is held for sums and counts; {row.code} is aggregated by {row.aggregation}. Ask the check instead."
         raise Invalid("This metric cannot be consumed.", errors=(FieldError("/metric", detail),))
     session.execute(LOCK, {"name": f"{organization_id} {row.id}"})
-    found = facts(session, organization_id, at=at)
-    holding = bounds(found, metric=row.code)
+    found, holding, counted = together.read(session, organization_id, row.code, at=at)
     before = _held(session, organization_id, key)
     if before is not None and before.settled_at is None and before.expires_at <= at:
         session.delete(before)
@@ -66,11 +68,12 @@ def consume(
     if before is not None:
         if (before.metric_id, before.quantity) != (row.id, quantity):
             raise Conflict("This key holds an allowance of another metric or quantity.", code="reservation_mismatch")
-        return Consumed(decide(session, found, holding, Decimal(0), at=at), before.expires_at, replayed=True)
-    decision = decide(session, found, holding, quantity, at=at)
+        return Consumed(decide(found, holding, counted, Decimal(0)), before.expires_at, replayed=True)
+    decision = decide(found, holding, counted, quantity)
     for _ in range(TRIES - 1):
         if not decision.allowed and decision.reserved:
-            decision = decide(session, found, holding, quantity, at=at)
+            counted = counters.read(session, found, holding, at=at)
+            decision = decide(found, holding, counted, quantity)
     if not decision.allowed:
         return Consumed(decision, None)
     reservation = UsageReservation(
@@ -84,7 +87,8 @@ def consume(
     )
     session.add(reservation)
     session.flush()
-    return Consumed(decide(session, found, holding, Decimal(0), at=at), reservation.expires_at)
+    held = {subject: counter._replace(reserved=counter.reserved + quantity) for subject, counter in counted.items()}
+    return Consumed(decide(found, holding, held, Decimal(0)), reservation.expires_at)
 
 
 def release(session: Session, organization_id: uuid.UUID, *, key: str) -> None:
