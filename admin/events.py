@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,9 @@ from core.db import db
 from core.errors import NotFound
 from core.identity import queries as identity
 from core.identity.models import Organization
+from core.invoicing import late_usage
 from core.invoicing import queries as invoicing
+from core.invoicing.late_usage import Arrival, Late
 from core.metering import queries as metering
 from core.metering import watch
 from core.metering.corrections import events as corrections
@@ -140,6 +143,7 @@ def event(account_id: UUID) -> Response:
         event=found,
         fed=fed,
         lines=invoicing.lines_at(session, account_id, metric_ids, found.timestamp) if found else {},
+        lateness=late_usage.of_events(session, account_id, counted).get(found.id, ()) if found else (),
         refused=refused,
         history=history,
         fixes=FIXES,
@@ -148,7 +152,18 @@ def event(account_id: UUID) -> Response:
 
 
 def _rows(tail: watch.Tail) -> dict[str, Any]:
-    return {"tail": tail, "names": _names(one.organization_id for one in tail.events)}
+    return {"tail": tail, "names": _names(one.organization_id for one in tail.events), "late": _late(tail.events)}
+
+
+def _late(events: Sequence[watch.Seen]) -> dict[int, tuple[Late, ...]]:
+    """By place in the tail, the accepted events that came late."""
+    came = [(place, one) for place, one in enumerate(events) if one.status != "duplicate"]
+    arrivals = {
+        place: Arrival(one.organization_id, one.event_name, one.timestamp, one.received_at, one.properties)
+        for place, one in came
+        if one.organization_id is not None and one.timestamp is not None
+    }
+    return dict(zip(arrivals, late_usage.find(db.session(), list(arrivals.values())), strict=True))
 
 
 def _names(ids: Any) -> dict[UUID, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,7 +14,10 @@ from api.call import Call
 from api.contract import Listing, Output, Page, endpoint
 from api.values import Reference, instant
 from core.identity.permissions import Scope
+from core.invoicing import late_usage
+from core.invoicing.late_usage import Late
 from core.metering import metrics, queries
+from core.metering.queries import UsageEvent
 
 TAG = "Usage"
 EVENTS_WINDOW = timedelta(days=31)
@@ -43,8 +47,20 @@ class EventsQuery(Listing):
     idempotency_key: Annotated[str, Meta(max_length=255)] | None = None
 
 
+class LateOut(Output):
+    """A metric for which an invoice had billed the event's cycle before the event came; it was the first that did."""
+
+    metric_name: str
+    cycle_start: datetime
+    cycle_end: datetime
+    invoice_id: uuid.UUID
+    invoice_number: str
+    billed_at: datetime
+    adjusts: Annotated[bool, Meta(description="Whether a later invoice settles the difference: unless the metric ignores late usage.")]
+
+
 class EventOut(Output):
-    """One counted event."""
+    """One counted event. `received_at` is when it came."""
 
     id: str
     event_name: str
@@ -55,6 +71,7 @@ class EventOut(Output):
     properties: dict[str, Any]
     subscription_id: uuid.UUID | None
     unit: str | None
+    late: Annotated[list[LateOut], Meta(description="By metric, why the event came late; empty when it came in time.")]
 
 
 @endpoint("GET", "/billing/usage/batches/<int:batch_id>", scope=Scope.USAGE_WRITE, tag=TAG)
@@ -90,5 +107,11 @@ def list_usage_events(call: Call, query: EventsQuery) -> Page[EventOut]:
         cursor=query.cursor,
         limit=query.limit,
     )
-    data = [EventOut(**{name: getattr(row, name) for name in EventOut.__struct_fields__}) for row in page.rows]
+    late = late_usage.of_events(call.session, organization.id, page.rows)
+    data = [_event(row, late.get(row.id, ())) for row in page.rows]
     return Page(data=data, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+
+
+def _event(row: UsageEvent, lateness: Sequence[Late]) -> EventOut:
+    given = {name: getattr(row, name) for name in EventOut.__struct_fields__ if name != "late"}
+    return EventOut(**given, late=[LateOut(**{name: getattr(one, name) for name in LateOut.__struct_fields__}) for one in lateness])

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from core import clock
 from core.db import db
+from core.invoicing import late_usage
 from core.metering import queries as metering
 from core.metering.rejections import finding as rejections
 from core.metering.rejections import replaying
@@ -51,6 +52,7 @@ def usage_events() -> Response:
         partial="portal/events/_rows.html" if after() else "portal/events/_list.html",
         current="usage",
         rows=rows,
+        late=late_usage.of_events(db.session(), g.organization.id, found.rows),
         metrics=metrics,
         metric=metric,
         day=request.args.get("day", ""),

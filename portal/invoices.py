@@ -14,7 +14,7 @@ from core import clock
 from core.db import db
 from core.errors import Conflict, NotFound
 from core.identity.queries import as_uuid
-from core.invoicing import listing, queries, statements, wording
+from core.invoicing import late_usage, listing, queries, statements, wording
 from core.invoicing.models import Invoice, InvoiceLine
 from core.invoicing.statements import Line
 from core.invoicing.usage_cost import line_days
@@ -187,6 +187,7 @@ def invoice_line(number: str, line_id: UUID) -> Response:
         days=days,
         chart=day_chart(days, found.timezone) if days else None,
         rows=pagination.Page(sample.rows, more) if sample else None,
+        late=late_usage.of_events(db.session(), g.organization.id, sample.rows) if sample else {},
         csv_href=url_for("portal.invoice_line_csv", number=number, line_id=line_id),
         shares=_shares(line),
     )

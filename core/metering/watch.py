@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -55,6 +55,9 @@ class Seen:
     quantity: Decimal | None
     idempotency_key: str
     detail: str = ""
+    timestamp: datetime | None = None
+    """When it happened; None for what was refused."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ def seen(session: Session, *, organization_id: uuid.UUID | None = None, cursor: 
             row.event_name,
             row.quantity,
             row.idempotency_key,
+            timestamp=row.timestamp,
+            properties=row.properties,
         )
         for row in accepted
     ]

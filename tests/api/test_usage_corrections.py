@@ -136,6 +136,11 @@ def test_a_file_of_last_month_is_staged_tried_applied_billed_and_taken_back(
         (f"2026-05-2{n}T08:00:00Z", "0", "100") for n in range(2)
     ]
     assert [(one["before"], one["after"], one["adjusts"]) for one in done["changes"]] == [("30.00", "130.00", True)]
+    (of_file,) = api.get(EVENTS, organization_id="known", start_date="2026-05-01", idempotency_key="f-1").get_json()["data"]
+    assert [(one["metric_name"], one["cycle_start"], one["adjusts"]) for one in of_file["late"]] == [
+        (metric.code, "2026-05-01T00:00:00Z", True)
+    ]
+    assert all(one["invoice_number"] for one in of_file["late"])
     assert _bill(session, customer, datetime(2026, 7, 1, tzinfo=UTC))["sum adjustment"] == 10000
     undone = api.made(f"{address}/revert", {"reason": "It was the wrong file."})
     assert (undone["events"], undone["keys_released"], undone["backfill"]["status"]) == (2, True, "reverted")
