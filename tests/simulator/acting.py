@@ -23,10 +23,11 @@ from core.subscriptions.agreement import Contract, Phase
 from core.subscriptions.models import Subscription, SubscriptionStatus
 from tests.simulator import chance
 from tests.simulator.comparing import Comparing
+from tests.simulator.held import Bond, Held, Plan, Refused
 from tests.simulator.house import House, event_of
 from tests.simulator.kernel import Divergence
 from tests.simulator.machines import Machines
-from tests.simulator.model import Bond, Held, Life, Plan, Refused
+from tests.simulator.model import Life
 
 IN_TROUBLE = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
 """In these the product refuses acts that the model, which knows no payments, would do."""
@@ -161,10 +162,15 @@ class Acting(Comparing, Machines):
         )
 
     def pause(self) -> None:
-        self._act(lambda s, row: lifecycle.pause(s, row, at=self.now, actor=SYSTEM), lambda life: life.pause(self.now))
+        until = chance.some_day(self.rng, self.now)
+        self._act(lambda s, row: lifecycle.pause(s, row, at=self.now, actor=SYSTEM, until=until), lambda life: life.pause(self.now, until))
 
     def resume(self) -> None:
-        self._act(lambda s, row: lifecycle.resume(s, row, at=self.now, actor=SYSTEM), lambda life: life.resume(self.now))
+        then = chance.some_day(self.rng, self.now)
+        self._act(lambda s, row: lifecycle.resume(s, row, at=self.now, actor=SYSTEM, when=then), lambda life: life.resume(self.now, then))
+
+    def undo_resume(self) -> None:
+        self._act(lambda s, row: lifecycle.undo_resume(s, row, at=self.now, actor=SYSTEM), lambda life: life.undo_resume(self.now))
 
     def suspend(self) -> None:
         """Access is taken away; what is owed stays as it is."""

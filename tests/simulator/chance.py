@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from core.pricing.rules import parse_model
-from tests.simulator.model import DIGITS, Beside, Life, Plan, Price, Refused
+from tests.simulator.held import DIGITS, Beside, Plan, Price, Refused
+from tests.simulator.model import Life
 
 ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata", "Australia/Lord_Howe", "America/Havana",
@@ -76,13 +77,10 @@ def document(rng: random.Random, code: str, currency: str) -> dict[str, Any]:
     }
 
 
-def with_conditions(rng: random.Random, document: dict[str, Any], *, longer: bool = True) -> dict[str, Any]:
-    """The plan with what plans say beside their prices: seats, included units, cycles of a price's own, discounts, a commitment.
-
-    `longer`: also prices with longer cycles than the plan's. A discount of theirs is closed, in the product, long before they are.
-    """
+def with_conditions(rng: random.Random, document: dict[str, Any]) -> dict[str, Any]:
+    """The plan with what plans say beside their prices: seats, included units, cycles of a price's own, discounts, a commitment."""
     currency, period = document["currency"], document["billing_period"]
-    own = OWN_CYCLES.get((period, document["interval_count"]), (None,)) if longer or period == "year" else (None,)
+    own = OWN_CYCLES.get((period, document["interval_count"]), (None,))
     prices = [{**price, "included": str(rng.choice((0, 0, 50, 300)))} for price in document["prices"]]
     if rng.random() < 0.5:
         mode = rng.choice(("in_advance", "in_arrears"))
@@ -109,10 +107,10 @@ def off(rng: random.Random, currency: str) -> dict[str, object]:
     return rng.choice(({"percent_off": str(rng.randint(1, 100))}, {"amount_off": money(rng, currency, 60)}, {"tiers": tiered}))
 
 
-def add_on(rng: random.Random, code: str, currency: str, *, longer: bool = True) -> dict[str, Any]:
+def add_on(rng: random.Random, code: str, currency: str) -> dict[str, Any]:
     """An add-on as the API takes it."""
     made = document(rng, code, currency)
-    made |= {"billing_period": rng.choice(("month", "month", "week", "year" if longer else "month")), "interval_count": 1, "prices": []}
+    made |= {"billing_period": rng.choice(("month", "month", "week", "year")), "interval_count": 1, "prices": []}
     return {**made, "kind": "add_on"}
 
 
@@ -208,8 +206,8 @@ def usage(rng: random.Random, now: datetime, since: datetime) -> list[tuple[str,
 
 ACTS = {
     "wait": 36, "use": 22, "correct": 4, "change": 6, "change_at_period_end": 4, "change_back_then": 5, "undo_change": 2, "seats": 5,
-    "attach": 8, "hold_more": 3, "detach": 3, "pause": 3, "resume": 4, "cancel": 1, "cancel_at_period_end": 2, "undo_cancel": 3,
-    "reactivate": 2, "start": 3, "settle": 4,
+    "attach": 8, "hold_more": 3, "detach": 3, "pause": 3, "resume": 4, "undo_resume": 1, "cancel": 1,
+    "cancel_at_period_end": 2, "undo_cancel": 3, "reactivate": 2, "start": 3, "settle": 4,
 }  # fmt: skip
 
 
@@ -217,6 +215,11 @@ def act(rng: random.Random, more: dict[str, int] | None = None) -> str:
     """The next thing to try; `more` adds what a world can do beyond these, with its weight."""
     acts = {**ACTS, **(more or {})}
     return rng.choices(list(acts), list(acts.values()))[0]
+
+
+def some_day(rng: random.Random, now: datetime) -> datetime | None:
+    """A moment of the next weeks, often none."""
+    return rng.choice((None, None, now + timedelta(days=rng.randint(1, 30)), now + timedelta(days=rng.uniform(0.01, 50))))
 
 
 def back_then(rng: random.Random, life: Life, now: datetime) -> datetime:

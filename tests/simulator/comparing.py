@@ -12,8 +12,9 @@ from core.db import transaction
 from core.invoicing import replay
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.subscriptions.models import SubscriptionItem, SubscriptionTerm
+from tests.simulator.held import Beside
 from tests.simulator.kernel import Divergence
-from tests.simulator.model import Beside, Life
+from tests.simulator.model import Life
 from tests.simulator.owing import Key, owed
 
 

@@ -10,7 +10,8 @@ from core.periods import Anchor, Interval, Period
 from core.pricing.terms import Kind, LineKey, Rule, Segment, Term, Timing
 from core.pricing.timeline import Owed, Proration, due, next_due, open_segments, owed, segments
 from tests.simulator import chance
-from tests.simulator.model import Held, Life, Plan, Refused, Stretch
+from tests.simulator.held import Held, Plan, Refused, Stretch
+from tests.simulator.model import Life
 from tests.simulator.owing import FOREVER, Key, billed_next, in_order
 from tests.simulator.owing import owed as modelled_owed
 from tests.simulator.wall import TICK
@@ -119,10 +120,13 @@ class Kernel:
         self.life.detach(self.now, chance.item(self.rng, self.life), at_period_end=self.rng.random() < 0.5)
 
     def pause(self) -> None:
-        self.life.pause(self.now)
+        self.life.pause(self.now, chance.some_day(self.rng, self.now))
 
     def resume(self) -> None:
-        self.life.resume(self.now)
+        self.life.resume(self.now, chance.some_day(self.rng, self.now))
+
+    def undo_resume(self) -> None:
+        self.life.undo_resume(self.now)
 
     def cancel(self) -> None:
         self.life.cancel(self.now, at_period_end=False)

@@ -8,99 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from core.pricing.rules import PriceModel
+from tests.simulator.held import Beside, Bond, Held, Plan, Refused, Stretch
 from tests.simulator.wall import TICK, Hang, begins_interval, boundary, cycles, fits, local_day, midnight, number
 
-DIGITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
 OPEN_DAYS = 45
 """How far back a change may hold."""
-
-
-class Refused(Exception):
-    """The act makes no sense now."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """One price: by the quantity held (`named`: that of this name), or by the usage of a metric, which is always in arrears.
-
-    A `discount` takes from what the prices it `covers` (None: all) come to, a `commitment` adds what is missing to it, and multiplies
-    what is above it. `included` units of usage cost nothing, with `named` as many for each held. `cycle` is its own interval and count.
-    """
-
-    name: str
-    model: PriceModel
-    in_advance: bool
-    metric: str | None = None
-    kind: str = "price"
-    named: str | None = None
-    cycle: tuple[str, int] | None = None
-    included: Decimal = Decimal(0)
-    covers: frozenset[str] | None = None
-    factor: Decimal = Decimal(1)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A price list; `days` names how a part of a cycle is measured, `credits` whether unused time is given back.
-
-    `kind` is plan, add_on or coupon; a coupon holds for `duration` cycles (None: for good).
-    """
-
-    name: str
-    interval: str
-    count: int
-    prices: tuple[Price, ...]
-    days: str
-    credits: bool
-    kind: str = "plan"
-    duration: int | None = None
-
-
-@dataclass(frozen=True)
-class Held:
-    """Quantities: the subscription's own, and its seats."""
-
-    units: Decimal
-    seats: Decimal = Decimal(0)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """From `start` up to `end` this plan and these quantities held."""
-
-    start: datetime
-    end: datetime | None
-    plan: Plan
-    held: Held
-    hang: Hang
-    is_trial: bool = False
-
-    def holds(self, at: datetime) -> bool:
-        return self.start <= at and (self.end is None or at < self.end)
-
-
-@dataclass
-class Beside:
-    """An add-on or a coupon beside the plan."""
-
-    plan: Plan
-    units: Decimal
-    start: datetime
-    end: datetime | None
-
-    def lasts(self, at: datetime) -> bool:
-        """Whether it holds then, or will."""
-        return self.end is None or self.end > at
-
-
-@dataclass(frozen=True)
-class Bond:
-    """A contract for `count` intervals that goes on as long again, unless somebody leaves `notice_days` before."""
-
-    interval: str
-    count: int
-    notice_days: int
 
 
 @dataclass
@@ -141,7 +53,7 @@ class Life:
         since = holds_from or at
         running = self.at(since)
         changed_since = any(since < stretch.start <= at for stretch in self.stretches)
-        if self.is_over(at) or self.is_paused or running is None or changed_since or since < at - timedelta(days=OPEN_DAYS):
+        if self.is_over(at) or self.rests(at) or running is None or changed_since or since < at - timedelta(days=OPEN_DAYS):
             raise Refused
         if (running.plan, running.held) == (plan, held) and self.planned(since) is None:
             raise Refused
@@ -168,19 +80,31 @@ class Life:
             raise Refused
         self._turn(running.start, running.plan, running.held)
 
-    def pause(self, at: datetime) -> None:
-        """Nothing is owed from now on; what began this very instant cannot pause."""
+    def pause(self, at: datetime, until: datetime | None = None) -> None:
+        """Nothing is owed from now on, or until then; what began this very instant cannot pause."""
         running = self.at(at)
-        if self.is_paused or running is None or running.is_trial or running.end is not None or running.start == at:
+        if running is None or running.is_trial or running.end is not None or running.start == at:
             raise Refused
         self.stretches, self.is_paused = self.until(at), True
+        if until is not None:
+            self.resume(at, until)
 
-    def resume(self, at: datetime) -> None:
-        """As before the pause, from now on."""
-        if not self.is_paused:
+    def resume(self, at: datetime, then: datetime | None = None) -> None:
+        """As before the pause, from now on or from then on; another return that was planned gives way."""
+        if not self.rests(at):
             raise Refused
-        last = self.stretches[-1]
-        self.stretches, self.is_paused = [*self.stretches, replace(last, start=at, end=None)], False
+        before = self.until(at)
+        self.stretches, self.is_paused = [*before, replace(before[-1], start=then or at, end=None)], then is not None
+
+    def undo_resume(self, at: datetime) -> None:
+        """It stays paused after all."""
+        if not self.rests(at) or self.stretches[-1].start <= at:
+            raise Refused
+        self.stretches = self.until(at)
+
+    def rests(self, at: datetime) -> bool:
+        """Whether it is paused, and has not come back as planned."""
+        return self.is_paused and self.at(at) is None
 
     def cancel(self, at: datetime, *, at_period_end: bool, break_bond: bool = False) -> None:
         """The end; of the running cycle, of the trial, or now. While a contract binds, it is the end of its term or none."""
@@ -192,7 +116,7 @@ class Life:
         if self.ends is not None:
             self.undo_cancel(at)
         running, ends = self.at(at), at
-        if at_period_end and running is not None and not self.is_paused:
+        if at_period_end and running is not None:
             ends = self.cycle_end(running, at) if bound is None else bound
         self.stretches, self.ends, self.is_paused = self.until(ends), ends, False
 
@@ -233,7 +157,7 @@ class Life:
     def attach(self, at: datetime, plan: Plan, units: Decimal) -> None:
         """An add-on from now on, or as soon as something is billed; a coupon for whole cycles."""
         billed = next((s for s in self.stretches if not s.is_trial and (s.end is None or s.end > at)), None)
-        if self.is_over(at) or self.is_paused or self.at(at) is None or billed is None:
+        if self.is_over(at) or self.at(at) is None or billed is None:
             raise Refused
         start, end = max(at, billed.start), None
         if plan.kind == "coupon":
@@ -249,7 +173,7 @@ class Life:
 
     def hold_more(self, at: datetime, item: Beside, units: Decimal) -> None:
         """Another quantity of an add-on from now on."""
-        if self.is_over(at) or self.is_paused or self.at(at) is None or not item.lasts(at) or item.plan.kind == "coupon":
+        if self.is_over(at) or self.at(at) is None or not item.lasts(at) or item.plan.kind == "coupon":
             raise Refused
         if item.start < at and item.units != units:
             self.beside.append(Beside(item.plan, units, at, item.end))

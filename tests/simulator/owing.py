@@ -11,7 +11,8 @@ from fractions import Fraction
 
 from core.pricing.rules import Flat
 from tests.pricing import oracle
-from tests.simulator.model import DIGITS, Beside, Life, Plan, Price, Stretch
+from tests.simulator.held import DIGITS, Beside, Plan, Price, Stretch
+from tests.simulator.model import Life
 from tests.simulator.wall import TICK, cycles, part_of
 
 Key = tuple[str, str, datetime]

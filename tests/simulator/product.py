@@ -22,9 +22,10 @@ from tests import factories
 from tests.simulator import chance, lots, wallet
 from tests.simulator.acting import Acting
 from tests.simulator.comparing import Customer
+from tests.simulator.held import Refused
 from tests.simulator.house import House
 from tests.simulator.kernel import Divergence
-from tests.simulator.model import Life, Refused
+from tests.simulator.model import Life
 
 BEGIN = datetime(2024, 1, 5, 10, 30, tzinfo=UTC)
 STEPS = 40
@@ -107,8 +108,8 @@ class World(Acting):
     def _sell(self, session: Session, seed: int) -> None:
         """Publish the seed's plans, an add-on and two coupons, each in both currencies."""
         own, other = self.currencies
-        made = [chance.with_conditions(self.rng, chance.document(self.rng, f"seed-{seed}-plan-{n}", own), longer=False) for n in range(3)]
-        made.append(chance.add_on(self.rng, f"seed-{seed}-add-on", own, longer=False))
+        made = [chance.with_conditions(self.rng, chance.document(self.rng, f"seed-{seed}-plan-{n}", own)) for n in range(3)]
+        made.append(chance.add_on(self.rng, f"seed-{seed}-add-on", own))
         made += [chance.coupon(self.rng, f"seed-{seed}-coupon-{n}", own) for n in range(2)]
         for plain in made:
             document = chance.sold_in(self.rng, plain, other)

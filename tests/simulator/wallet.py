@@ -22,9 +22,9 @@ from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
 from core.payments import collect as collecting
 from core.payments import methods, refund, resolve
 from core.payments.models import LIVE, BillingTransaction, PaymentCustomer, TransactionStatus, TransactionType
+from tests.simulator.held import Refused
 from tests.simulator.house import Killed, real_now
 from tests.simulator.kernel import Divergence
-from tests.simulator.model import Refused
 
 if TYPE_CHECKING:
     from tests.simulator.product import World
