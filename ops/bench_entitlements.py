@@ -1,8 +1,9 @@
 """`python -m ops.bench_entitlements`: how long a decision takes in the server, authentication and JSON included.
 
-10,000 customers on one plan with three limited metrics, two months of hourly usage each for those asked about. The application is
-called in this process, one request at a time. Prints a JSON line; exits 1 if the goal is missed. `cpu` and `database_cpu` are the
-processor's milliseconds a check in this process and in PostgreSQL's: a busy machine stretches the others more than these.
+10,000 customers on one plan with three limited metrics, two months of hourly usage each for those asked about, its days added up as the
+aggregator does it. The application is called in this process, one request at a time; measured is what it does from the request to the
+answer. Prints JSON lines; exits 1 if a goal is missed. `cpu` and `database_cpu` are the processor's milliseconds a check in this process
+and in PostgreSQL's: a busy machine stretches the others more than these.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import psycopg
 from dramatiq.brokers.stub import StubBroker
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from core import jobs
 from core.audit import SYSTEM
@@ -31,7 +31,8 @@ from core.config import Settings
 from core.db import transaction
 from core.entitlements import limits
 from core.identity import keys, organizations
-from core.metering import metrics
+from core.metering import daily, metrics
+from core.metering.aggregate import DAYS_HOURLY
 from core.metering.models import LimitAction, LimitPeriod, LimitSource
 from core.subscriptions import lifecycle
 from ops.bench_invoices import throwaway_database
@@ -55,53 +56,74 @@ def main() -> int:
         dramatiq.set_broker(broker)
         app = create_app(Settings(environment="test", database_url=url, api_rate_per_second=1_000_000))
         tokens = prepare(app, url)
+        server = Server(app.wsgi_app)
+        app.wsgi_app = server  # type: ignore[method-assign]
         client: FlaskClient = app.test_client()
         ask(client, tokens, WARM_UP)
-        backend = backend_of(app)
-        before = time.process_time(), busy_seconds(backend)
-        samples = ask(client, tokens, CHECKS)
-        cpu, database_cpu = time.process_time() - before[0], busy_seconds(backend) - before[1]
-    p95 = samples[int(len(samples) * 0.95)]
+        server.samples.clear()
+        backends = backends_of(url)
+        before = busy_seconds(backends)
+        ask(client, tokens, CHECKS)
+        database_cpu = busy_seconds(backends) - before
+    took = sorted(milliseconds for milliseconds, _ in server.samples)
+    cpu = {"cpu": round(statistics.mean(used for _, used in server.samples), 2), "database_cpu": round(database_cpu * 1000 / CHECKS, 2)}
+    met = [report("p50", statistics.median(took), **cpu), report("p95", took[int(CHECKS * 0.95)], **cpu)]
+    return 0 if all(met) else 1
+
+
+def report(part: str, milliseconds: float, **cpu: float) -> bool:
+    """Print a line; whether it meets the goal."""
     line = {
-        "name": "entitlement_check_p95",
-        "value": round(p95, 2),
+        "name": f"entitlement_check_{part}",
+        "value": round(milliseconds, 2),
         "unit": "ms",
-        "median": round(statistics.median(samples), 2),
-        "cpu": round(cpu * 1000 / CHECKS, 2),
-        "database_cpu": round(database_cpu * 1000 / CHECKS, 2),
+        **cpu,
         "against": f"{OTHERS + ASKED} customers, {CHECKS} checks in one process",
         "goal": f"<= {GOAL_MILLISECONDS}",
-        "met": p95 <= GOAL_MILLISECONDS,
+        "met": milliseconds <= GOAL_MILLISECONDS,
     }
     print(json.dumps(line), flush=True)
-    return 0 if line["met"] else 1
+    return bool(line["met"])
 
 
-def ask(client: FlaskClient, tokens: list[str], count: int) -> list[float]:
-    """So many checks, customer after customer and metric after metric; the time of each, shortest first."""
-    return sorted(milliseconds(client, tokens[n % len(tokens)], METRICS[n % len(METRICS)]) for n in range(count))
+class Server:
+    """A WSGI application around the product's that notes the milliseconds of each answer: on the wall's clock, and the processor's."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.samples: list[tuple[float, float]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        began = time.perf_counter(), time.thread_time()
+        answer = self._inner(environ, start_response)
+        self.samples.append(((time.perf_counter() - began[0]) * 1000, (time.thread_time() - began[1]) * 1000))
+        return answer
 
 
-def backend_of(app: Flask) -> int:
-    """The process of PostgreSQL that answers this one: one request at a time is one connection."""
-    with app.app_context(), transaction() as session:
-        return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
+def ask(client: FlaskClient, tokens: list[str], count: int) -> None:
+    """So many checks, customer after customer and metric after metric."""
+    for n in range(count):
+        check(client, tokens[n % len(tokens)], METRICS[n % len(METRICS)])
 
 
-def busy_seconds(pid: int) -> float:
-    """Processor time that a process of this machine has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def backends_of(url: str) -> list[int]:
+    """The processes of PostgreSQL that answer this one."""
+    with psycopg.connect(url) as connection:
+        asked = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        return [row[0] for row in connection.execute(asked)]
 
 
-def milliseconds(client: FlaskClient, token: str, metric: str) -> float:
-    """One check."""
-    began = time.perf_counter()
+def busy_seconds(pids: list[int]) -> float:
+    """Processor time that these processes of this machine have used."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def check(client: FlaskClient, token: str, metric: str) -> None:
+    """One."""
     answer = client.get(f"/api/v1/entitlements/check?metric={metric}&quantity=5", headers={"Authorization": f"Bearer {token}"})
-    took = time.perf_counter() - began
-    if answer.status_code != 200 or answer.json is None or answer.json["limit"] != "1000000":
+    if answer.status_code != 200 or answer.json is None or answer.json["limit"] != "1000000" or answer.json["used"] == "0":
         raise RuntimeError(answer.text)
-    return took * 1000
 
 
 def prepare(app: Flask, url: str) -> list[str]:
@@ -149,6 +171,10 @@ def prepare(app: Flask, url: str) -> list[str]:
         )
         connection.execute(USAGE, {"at": AT, "hours": 60 * 24, "slug": "asked-%"})
         connection.execute(USAGE, {"at": AT, "hours": 10, "slug": "other-%"})
+        with connection.transaction():
+            daily.add_up(
+                connection, until=AT.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS_HOURLY), days_max=100
+            )
         connection.execute("ANALYZE")
     return tokens
 

@@ -49,9 +49,12 @@ def policy(extra: dict[str, str]) -> str:
     return "; ".join(" ".join(part for part in (name, POLICY.get(name, "'self'"), extra.get(name)) if part) for name in names)
 
 
+USUAL = policy({})
+
+
 def _add_headers(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("Content-Security-Policy", policy(g.get("csp_extra", {})))
+    headers, extra = response.headers, g.get("csp_extra")
+    headers.setdefault("Content-Security-Policy", policy(extra) if extra else USUAL)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")

@@ -64,7 +64,7 @@ def consume(
     if before is not None and before.settled_at is None and before.expires_at <= at:
         session.delete(before)
         session.flush()
-        before = None
+        before, counted = None, counters.read(session, found, holding, at=at)
     if before is not None:
         if (before.metric_id, before.quantity) != (row.id, quantity):
             raise Conflict("This key holds an allowance of another metric or quantity.", code="reservation_mismatch")
