@@ -20,7 +20,7 @@ from core.periods import (
     midnight,
 )
 from core.pricing.rules import Flat
-from core.pricing.timeline import Kind, Rule, Term, Timing, segments
+from core.pricing.timeline import Kind, Rule, Segment, Term, Timing, segments
 from tests.golden.compare import Prefix, Unsupported
 from tests.golden.reading import at, hung, interval_of, only
 
@@ -39,7 +39,9 @@ def answer(given: Mapping[str, Any]) -> dict[str, object]:
         "billed_periods": _billed_periods,
         "cycle_dates": _cycle_dates,
         "billing_run_boundaries": _billing_run,
+        "usage_periods": _usage_periods,
         "whole_periods": _whole_periods,
+        "whole_periods_billed": _whole_periods_billed,
         "anchor_day": lambda g: {"anchor_day": local_date(at(g["start"]), g.get("timezone") or "UTC").day},
         "align_in_month": lambda g: {"date": hung(g, "date").boundary(0)},
         "next_cycle_date": lambda g: {"date": next(_boundaries_from(hung(g, "date"), at(g["date"])))},
@@ -122,12 +124,41 @@ def _boundaries(given: Mapping[str, Any]) -> dict[str, object]:
     return {"boundaries": list(islice(_boundaries_from(hung(given), at(given["start"])), int(given["count"])))}
 
 
+BILLED = "op start end as_of interval interval_count anchor_day billing_mode timezone"
+
+
 def _billed_periods(given: Mapping[str, Any]) -> dict[str, object]:
-    only(given, "op start end as_of interval interval_count anchor_day billing_mode timezone")
-    rule = Rule("price", "price", Kind.RECURRING, Timing(given["billing_mode"]), Flat(Decimal(1)))
-    term = Term("term", at(given["start"]), at(given["end"]) if given.get("end") else None, (rule,), Decimal(1), hung(given))
-    windows = [segment.window for segment in segments([term], as_of=at(given["as_of"]))]
+    only(given, BILLED)
+    windows = [segment.window for segment in _billed(given, Kind.RECURRING)]
     return {"periods": [{"start": window.start, "end": window.end} for window in windows]}
+
+
+def _usage_periods(given: Mapping[str, Any]) -> dict[str, object]:
+    """The windows of usage that have ended: usage is billed in arrears, whatever the fee is."""
+    only(given, BILLED)
+    windows = [segment.window for segment in _billed({**given, "billing_mode": "in_arrears"}, Kind.USAGE)]
+    bounds = [windows[0].start, *(window.end for window in windows)] if windows else []
+    return {
+        "periods": [{"start": window.start, "end": window.end} for window in windows],
+        "periods_inclusive": [{"start": window.start, "end": window.end - SECOND} for window in windows],
+        "period_count": len(windows),
+        "count": len(windows),
+        "boundaries": bounds,
+    }
+
+
+def _whole_periods_billed(given: Mapping[str, Any]) -> dict[str, object]:
+    """How many of the billed periods are whole cycles."""
+    only(given, BILLED)
+    given = {"billing_mode": "in_advance", "as_of": given.get("end"), **given}
+    return {"count": sum(segment.fraction == 1 for segment in _billed(given, Kind.RECURRING))}
+
+
+def _billed(given: Mapping[str, Any], kind: Kind) -> list[Segment]:
+    metric = "metric" if kind is Kind.USAGE else None
+    rule = Rule("price", "price", kind, Timing(given["billing_mode"]), Flat(Decimal(1)), metric)
+    term = Term("term", at(given["start"]), at(given["end"]) if given.get("end") else None, (rule,), Decimal(1), hung(given))
+    return segments([term], as_of=at(given["as_of"]))
 
 
 def _cycle_dates(given: Mapping[str, Any]) -> dict[str, object]:

@@ -126,7 +126,7 @@ def _change(given: Mapping[str, Any]) -> dict[str, object]:
         return _netted(Decimal(0), Decimal(0)) | {"new_period_start": _period(given).start}
     if behavior == "reset":
         return _netted(Decimal(0), _money(new, given)) | {"new_period_start": at(given["at"])}
-    if behavior not in ("prorate", "invoice", "next_period", "create_prorations"):  # they differ in when it is invoiced
+    if behavior not in ("prorate", "invoice", "next_period", "create_prorations", "always_invoice"):  # they differ in when it is invoiced
         raise Unsupported(f"proration behavior {behavior}")
     rest = _rest(given)
     restarts = given.get("interval_change") == "resets_cycle" and given.get("old_interval") != given.get("new_interval")
