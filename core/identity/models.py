@@ -104,7 +104,7 @@ class Organization(Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
     test_clock_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("test_clocks.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now(), index=True)
 
     test_clock: Mapped[TestClock | None] = relationship(lazy="joined")
 

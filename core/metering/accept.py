@@ -13,10 +13,11 @@ from datetime import datetime
 
 from core.errors import Forbidden
 from core.metering import bodies, careful, compiled, lone, quick, unclaimed
+from core.metering.accounts import Account
 from core.metering.bodies import Form, Malformed
 from core.metering.careful import Refused, Window
 from core.metering.columns import Columns, Lone
-from core.metering.directory import Account, Directory, Principal
+from core.metering.directory import Directory, Principal
 
 SCOPES = frozenset({"usage:write", "admin"})
 QUICK_EVENTS_MIN = 8
@@ -45,8 +46,9 @@ def judge(directory: Directory, principal: Principal, body: bytes, form: Form, *
     Raises Malformed, TooLarge, Forbidden or Unavailable when the request as a whole cannot be taken.
     """
     own = own_account(directory, principal)
-    if QUICK_EVENTS_MIN <= body.count(b"idempotency_key") <= window.events_max:
-        answer = compiled.judge(directory, own, body, form, window=window, at=at)
+    most = body.count(b"idempotency_key")
+    if QUICK_EVENTS_MIN <= most <= window.events_max:
+        answer = compiled.judge(directory, own, body, form, window=window, at=at, most=most)
         if answer is None:
             answer = quick.judge(directory, own, body, form, window=window, at=at)
         if answer is not None:

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from core.metering import plain, wire
+from core.metering.accounts import Account
 from core.metering.blocks import Block, stopped
 from core.metering.columns import Columns, quantity
-from core.metering.directory import Account, Directory, EventType
+from core.metering.directory import Directory, EventType
 from core.metering.instants import instant, micros
 from core.metering.meters import HOUR_MICROS, UnreadableProperty, feeds, value_of
 from core.metering.texts import texts

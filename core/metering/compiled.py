@@ -18,10 +18,11 @@ import msgspec
 import numpy as np
 
 from core.metering import quick
+from core.metering.accounts import Account
 from core.metering.bodies import Form
 from core.metering.careful import Window
 from core.metering.columns import Columns, Int64
-from core.metering.directory import Account, Directory, EventType
+from core.metering.directory import Directory, EventType
 from core.metering.loading import Lazy
 from core.metering.quick import Unusual, known
 from core.metering.texts import Texts, cut, laid_out
@@ -32,17 +33,17 @@ _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode_
 
 
 def judge(
-    directory: Directory, own: Account | None, body: bytes, form: Form, *, window: Window, at: datetime
+    directory: Directory, own: Account | None, body: bytes, form: Form, *, window: Window, at: datetime, most: int | None = None
 ) -> tuple[Columns, Sequence[str]] | None:
-    """The events of the body, all accepted, and the metrics each feeds; None when any of them needs a closer look."""
-    events = body.count(b'"idempotency_key"')
-    scan = SCAN.get(wanted=events >= LOAD_AT_EVENTS)
-    if scan is None or not 1 <= events <= window.events_max:
+    """The events of the body (at most `most`), all accepted, and the metrics each feeds; None when any of them needs a closer look."""
+    most = body.count(b'"idempotency_key"') if most is None else most
+    scan = SCAN.get(wanted=most >= LOAD_AT_EVENTS)
+    if scan is None:
         return None
     try:
         if not body.isascii():
             body.decode()
-        return _judged(directory, own, _read(scan, body, form, events), window, at)
+        return _judged(directory, own, _read(scan, body, form, most), window, at)
     except (Unusual, UnicodeDecodeError):
         return None
 

@@ -23,26 +23,21 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.db import NETWORK, NETWORK_OPTIONS
 from core.errors import Unavailable
+from core.metering.accounts import MAX_AGE_SECONDS, Account, Accounts
 from core.metering.blocks import BLOCKS, Blocks, blocks
 from core.metering.counted import METER_COLUMNS
 from core.metering.lines import STATEMENT_SECONDS_MAX, Prompt
 from core.metering.meters import Meter, meter
 from core.metering.unclaimed import Name, Unclaimed
 
-MAX_AGE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 0.05
 WAIT_SECONDS = 2.0
 PAUSE_SECONDS = 0.5
-UUID_LENGTH = 36
 AWAY = "The database does not answer; nothing was kept. Send it again."
 K = TypeVar("K")
 V = TypeVar("V")
 
 KEYS = "SELECT key_hash, id, organization_id, scopes, expires_at, revoked_at FROM api_keys WHERE key_hash = ANY(%s)"
-ACCOUNT = "o.id, o.number, o.external_id, o.slug, o.status, c.frozen_time"
-CLOCK = "LEFT JOIN test_clocks c ON c.id = o.test_clock_id"
-ACCOUNTS = f"""SELECT o.external_id AS reference, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.external_id = ANY(%s::text[])
-  UNION ALL SELECT o.id::text, {ACCOUNT} FROM organizations o {CLOCK} WHERE o.id = ANY(%s::uuid[])"""  # noqa: S608 - constants only
 METRICS = f"""SELECT {METER_COLUMNS}, n.number AS event_number
   FROM metrics m LEFT JOIN usage_event_names n ON n.name = m.event_name WHERE m.archived_at IS NULL ORDER BY m.code"""  # noqa: S608
 NAME_EVENTS = """INSERT INTO usage_event_names (name) SELECT DISTINCT event_name FROM metrics
@@ -61,22 +56,6 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """An organization. `frozen_time` is its test clock's."""
-
-    id: uuid.UUID
-    number: int
-    external_id: str | None
-    slug: str
-    status: str
-    frozen_time: datetime | None
-
-    def is_called(self, reference: str) -> bool:
-        """Whether `reference` is its id or external id."""
-        return reference in (self.external_id, str(self.id)) or reference.lower() == str(self.id)
-
-
-@dataclass(frozen=True, slots=True)
 class EventType:
     """An event name that metrics read. `codes` is the JSON list of the metrics a plain event feeds."""
 
@@ -92,8 +71,8 @@ class EventType:
 class Recent(Generic[K, V]):
     """Values that are at most MAX_AGE_SECONDS old. `load` reads many at once; a key it does not answer for is not remembered."""
 
-    def __init__(self, load: Callable[[Collection[K]], Mapping[K, V]], keep: Callable[[V], bool] = lambda _: True) -> None:
-        self._load, self._keep = load, keep
+    def __init__(self, load: Callable[[Collection[K]], Mapping[K, V]]) -> None:
+        self._load = load
         self._values: dict[K, V] = {}
         self._asked: set[K] = set()
         self._read_at = 0.0
@@ -109,13 +88,13 @@ class Recent(Generic[K, V]):
                 return values
             found = self._load(missing)
             with self._lock:
-                self._values.update((key, value) for key, value in found.items() if self._keep(value))
+                self._values.update(found)
             return {**{key: values[key] for key in keys if key in values}, **found}
         with self._lock:
             if time.monotonic() - self._read_at >= MAX_AGE_SECONDS:
                 began = time.monotonic()
                 found = self._load({*self._asked, *keys})
-                self._values = {key: value for key, value in found.items() if self._keep(value)}
+                self._values = dict(found)
                 self._asked, self._read_at = set(keys), began
                 return found
         return self.get(keys)
@@ -138,7 +117,7 @@ class Directory:
             check=ConnectionPool.check_connection,
         )
         self._keys: Recent[bytes, Principal] = Recent(self._load_keys)
-        self._accounts: Recent[str, Account] = Recent(self._load_accounts, keep=lambda account: account.frozen_time is None)
+        self._accounts = Accounts(self._rows)
         self._unclaimed = Unclaimed(self.connection) if lenient else None
         self._types: dict[str, EventType] = {}
         self._metrics: dict[str, str] = {}
@@ -214,12 +193,6 @@ class Directory:
         rows = self._rows(KEYS, list(hashes))
         return {bytes(r.key_hash): Principal(r.id, r.organization_id, frozenset(r.scopes), r.expires_at, r.revoked_at) for r in rows}
 
-    def _load_accounts(self, references: Collection[str]) -> dict[str, Account]:
-        ids = {text: reference for reference in references if (text := uuid_text(reference)) is not None}
-        rows = self._rows(ACCOUNTS, list(references), list(ids))
-        found = {r.reference: Account(r.id, r.number, r.external_id, r.slug, r.status, r.frozen_time) for r in rows}
-        return {**found, **{reference: found[text] for text, reference in ids.items() if text in found}}
-
     def _load_types(self) -> None:
         began = time.monotonic()
         rows = self._rows(METRICS)
@@ -230,14 +203,6 @@ class Directory:
         self._types = event_types(rows)
         self._metrics = {row.code: row.event_name for row in rows}
         self._types_read_at = began
-
-
-def uuid_text(reference: str) -> str | None:
-    """The reference as PostgreSQL writes a UUID, or None when it is none."""
-    try:
-        return str(uuid.UUID(reference)) if len(reference) == UUID_LENGTH else None
-    except ValueError:
-        return None
 
 
 def event_types(rows: Iterable[Any]) -> dict[str, EventType]:

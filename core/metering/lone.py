@@ -9,9 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from core.metering import plain, wire
+from core.metering.accounts import Account
 from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Lone
-from core.metering.directory import Account, Directory
+from core.metering.directory import Directory
 from core.metering.wire import Candidate, Fault
 
 

@@ -36,9 +36,13 @@ def piece(data: Bytes, words: Words, fields: Int64, members: Int64, out: Words, 
 def _properties(words: Words, members: Int64, count: int, out: Words, at: int) -> int:
     """Write the first `count` members as canonical JSON behind its length."""
     size = max(2, 1 + 4 * count)  # braces or commas, colons, the names' quotes
+    in_order = count > 0
     for i in range(count):
         size += members[i, 1] - members[i, 0] + members[i, 3] - members[i, 2]
+        in_order = in_order and (i == 0 or members[i, 0] > members[i - 1, 0])
     at = _put(out, _length(out, at, size), OPEN)
+    if in_order and members[count - 1, 3] - members[0, 0] == size - 3:  # canonical as it stands
+        return _put(out, copied(words, members[0, 0] - 1, size - 2, out, at), CLOSE)
     for i in range(count):
         if i:
             at = _put(out, at, COMMA)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from core.metering import bodies, wire
+from core.metering.accounts import Account
 from core.metering.bodies import Form
 from core.metering.careful import Window, bounds, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
-from core.metering.directory import Account, Directory, EventType
+from core.metering.directory import Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
 from core.metering.plain import Event
 from core.metering.texts import texts
@@ -32,6 +34,7 @@ TOKEN_LENGTH_MAX = 27
 DOT, ZERO = np.uint8(ord(".")), np.uint8(ord("0"))
 POWERS = 10 ** np.arange(13, dtype=np.int64)
 Limits = tuple[Int64, Int64, Int64]
+NUMBER, STATUS, FROZEN_TIME = map(attrgetter, ("number", "status", "frozen_time"))
 
 
 class Unusual(Exception):
@@ -135,13 +138,13 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
             raise Unusual
         return np.full(max(1, len(called)), own.number, np.int32), _limits([own], window, at)
     found = directory.accounts(called)
-    accounts = [found[reference] for reference in called if reference in found]
-    if not called or len(accounts) < len(called) or "closed" in {account.status for account in accounts}:
+    accounts: list[Account] = [account for account in map(found.get, called) if account is not None]
+    if not called or len(accounts) < len(called) or "closed" in set(map(STATUS, accounts)):
         raise Unusual
     if directory.blocks() and not directory.blocks().keys().isdisjoint([account.id for account in accounts]):
         raise Unusual
-    one_time = {account.frozen_time for account in accounts} == {None}
-    return np.array([account.number for account in accounts], np.int32), _limits(accounts[:1] if one_time else accounts, window, at)
+    one_time = set(map(FROZEN_TIME, accounts)) == {None}
+    return np.fromiter(map(NUMBER, accounts), np.int32, len(accounts)), _limits(accounts[:1] if one_time else accounts, window, at)
 
 
 def _limits(accounts: Collection[Account], window: Window, at: datetime) -> Limits:

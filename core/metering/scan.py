@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.metering import machine, pieces, tokens, wire
+from core.metering import machine, pieces, shapes, tokens, wire
 from core.metering.machine import EIGHT, STOP, Bytes, Int32, Int64, Words, entered, machine_code
 from core.metering.pieces import (
     CLOSE,
@@ -33,7 +33,7 @@ from core.metering.pieces import (
     UNIT,
     WHOLE,
 )
-from core.metering.tokens import NEVER, QUOTE, blank, is_printable, is_visible, part, text_end
+from core.metering.tokens import NEVER, QUOTE, blank, is_printable, is_same, is_visible, part, text_end
 
 MEANINGS = {
     **dict.fromkeys(wire.NAME_FIELDS, NAME),
@@ -58,7 +58,7 @@ EVENT_BYTES_MAX, PROPERTIES_MAX = wire.EVENT_BYTES_MAX, wire.PROPERTIES_MAX
 NAME_MAX, TEXT_MAX, KEY_MAX = wire.PROPERTY_NAME_LENGTH_MAX, wire.PROPERTY_TEXT_LENGTH_MAX, 255
 
 
-@entered(tokens, pieces, machine)
+@entered(tokens, pieces, shapes, machine)
 def scan(data: Bytes, words: Words, by_line: bool, most: int, out: Words) -> tuple[int, Int64, int, Int64, Int64]:
     """The events of a body that has eight zeros behind it, at most `most` of them; `words` are its words.
 
@@ -73,12 +73,16 @@ def scan(data: Bytes, words: Words, by_line: bool, most: int, out: Words) -> tup
         slots *= 2
     by_name, by_owner = np.full(slots, STOP, np.int32), np.full(slots, STOP, np.int32)
     fields, members, guesses = np.empty((SLOTS, 2), np.int64), np.empty((PROPERTIES_MAX, 4), np.int64), np.zeros(FIELDS, np.int64)
+    shape, minute = shapes.unknown(PROPERTIES_MAX), np.full(2, STOP)
     events, at = 0, _opening(data, by_line)
     while at >= 0:
         if events == most or data[at] != OPEN:
             return STOP, rows, used, names, owners
-        end = _event(data, words, at, not by_line, fields, members, guesses)
-        if end == STOP or end - at > EVENT_BYTES_MAX or not _numbers(data, words, fields, rows, events):
+        end = shapes.follow(data, words, at, shape, fields, members)
+        if end == STOP:
+            end = _event(data, words, at, not by_line, fields, members, guesses)
+            shapes.learn(data, at, end, shape, fields, members)
+        if end == STOP or end - at > EVENT_BYTES_MAX or not _numbers(data, words, fields, rows, events, minute):
             return STOP, rows, used, names, owners
         rows[events, NAMED] = _which(words, fields[NAME, 0], fields[NAME, 1], by_name, names)
         rows[events, OWNED] = _which(words, fields[ORGANIZATION, 0], fields[ORGANIZATION, 1], by_owner, owners)
@@ -223,7 +227,7 @@ def _order(data: Bytes, start: int, end: int, other: int, other_end: int) -> int
 
 
 @machine_code
-def _numbers(data: Bytes, words: Words, fields: Int64, rows: Int64, event: int) -> bool:
+def _numbers(data: Bytes, words: Words, fields: Int64, rows: Int64, event: int, minute: Int64) -> bool:
     """Read timestamp and quantity; whether these and the key are in order and nothing is missing."""
     key, end = fields[KEY, 0], fields[KEY, 1]
     if fields[NAME, 0] == STOP or key == STOP or not 1 <= end - key <= KEY_MAX or not is_visible(words, key, end):
@@ -231,7 +235,7 @@ def _numbers(data: Bytes, words: Words, fields: Int64, rows: Int64, event: int) 
     moment, whole, fraction = 0, 1, 0
     given = fields[TIMESTAMP, 0] != STOP
     if given:
-        moment = tokens.timestamp(data, fields[TIMESTAMP, 0], fields[TIMESTAMP, 1])
+        moment = tokens.timestamp(data, words, fields[TIMESTAMP, 0], fields[TIMESTAMP, 1], minute)
     if fields[QUANTITY, 0] != STOP:
         whole, fraction = tokens.quantity(data, fields[QUANTITY, 0], fields[QUANTITY, 1])
     rows[event, MOMENT], rows[event, DEFAULTED], rows[event, WHOLE], rows[event, FRACTION] = moment, not given, whole, fraction
@@ -256,16 +260,6 @@ def _which(words: Words, start: int, end: int, table: Int32, seen: Int64) -> int
             table[slot], seen[-1, 1] = place, place
             seen[place, 0], seen[place, 1] = start, end
             return place
-        if _is_same(words, start, end, seen[place, 0], seen[place, 1]):
+        if seen[place, 1] - seen[place, 0] == end - start and is_same(words, start, seen[place, 0], end - start):
             return place
     return STOP
-
-
-@machine_code
-def _is_same(words: Words, start: int, end: int, other: int, other_end: int) -> bool:
-    if end - start != other_end - other:
-        return False
-    for i in range(0, end - start, EIGHT):  # noqa: SIM110 - a generator cannot be compiled
-        if part(words, start + i, end - start - i) != part(words, other + i, end - start - i):
-            return False
-    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.metering.machine import EIGHT, STOP, Bytes, Words, machine_code
+from core.metering.machine import EIGHT, STOP, Bytes, Int64, Words, machine_code
 
 QUOTE, DOT, MINUS, COLON, ZERO, ONE, NINE, BACKSLASH = b'".-:019\\'
 SPACE, TAB, LINE, RETURN = b" \t\n\r"
@@ -17,7 +17,7 @@ NEVER = -(2**62)
 """Instead of a timestamp."""
 WHOLE_DIGITS_MAX, PLACES = 14, 12
 POWERS = 10 ** np.arange(PLACES + 1)
-TIMESTAMP_FORM = np.frombuffer(b"0000-00-00T00:00:00", np.uint8)
+MINUTE_FORM, SECOND_FORM = (np.frombuffer(form, np.uint8) for form in (b"0000-00-00T00:00", b":00"))
 FRACTION_MAX, MICRO_DIGITS = 9, 6
 DAYS_BEFORE_1970 = 719_468
 DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -67,6 +67,15 @@ def part(words: Words, at: int, size: int) -> np.uint64:
     """The first `size` bytes at `at`, of which no more than eight are taken, as an integer."""
     eight: np.uint64 = words[at]
     return eight if size >= EIGHT else eight & ((LEAST << np.uint64(8 * size)) - LEAST)
+
+
+@machine_code
+def is_same(words: Words, start: int, other: int, size: int) -> bool:
+    """Whether the same `size` bytes stand at both places."""
+    for i in range(0, size, EIGHT):  # noqa: SIM110 - a generator cannot be compiled
+        if part(words, start + i, size - i) != part(words, other + i, size - i):
+            return False
+    return True
 
 
 @machine_code
@@ -148,16 +157,24 @@ def quantity(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 @machine_code
-def timestamp(data: Bytes, start: int, end: int) -> int:
+def timestamp(data: Bytes, words: Words, start: int, end: int, minute: Int64) -> int:
     """Microseconds since 1970 of an RFC 3339 date-time with T and Z or an offset; NEVER for anything else.
 
-    Digits behind the sixth are cut.
+    Digits behind the sixth are cut. `minute` holds where the last timestamp read stands (STOP: none yet) and the seconds up to its
+    minute, so that those of the same minute need not be worked out again.
     """
-    at = start + len(TIMESTAMP_FORM)
-    if at >= end or not _has_form(data, start, TIMESTAMP_FORM):
+    at = start + len(MINUTE_FORM) + len(SECOND_FORM)
+    if at >= end:
         return NEVER
-    day = _days(number(data, start, start + 4), number(data, start + 5, start + 7), number(data, start + 8, start + 10))
-    seconds = _seconds(number(data, start + 11, start + 13), number(data, start + 14, start + 16), number(data, start + 17, at))
+    last = minute[0]
+    if last == STOP or words[start] != words[last] or words[start + EIGHT] != words[last + EIGHT]:
+        minute[1] = _minute(data, start)
+        minute[0] = start if minute[1] != NEVER else STOP
+        if minute[1] == NEVER:
+            return NEVER
+    second = number(data, start + len(MINUTE_FORM) + 1, at)
+    if not _has_form(data, start + len(MINUTE_FORM), SECOND_FORM) or second > 59:
+        return NEVER
     micros = 0
     if data[at] == DOT:
         behind = digits(data, at + 1)
@@ -168,9 +185,17 @@ def timestamp(data: Bytes, start: int, end: int) -> int:
         micros = number(data, at + 1, at + 1 + kept) * POWERS[MICRO_DIGITS - kept]
         at = behind
     offset = _offset(data, at, end)
-    if NEVER in (day, seconds, offset):
+    return NEVER if offset == NEVER else (minute[1] + second - offset) * 1_000_000 + micros
+
+
+@machine_code
+def _minute(data: Bytes, start: int) -> int:
+    """Seconds since 1970 of a date-time up to its minute; NEVER when it is none."""
+    if not _has_form(data, start, MINUTE_FORM):
         return NEVER
-    return (day * 86_400 + seconds - offset) * 1_000_000 + micros
+    day = _days(number(data, start, start + 4), number(data, start + 5, start + 7), number(data, start + 8, start + 10))
+    seconds = _seconds(number(data, start + 11, start + 13), number(data, start + 14, start + 16))
+    return NEVER if NEVER in (day, seconds) else day * 86_400 + seconds
 
 
 @machine_code
@@ -198,8 +223,8 @@ def _days(year: int, month: int, day: int) -> int:
 
 
 @machine_code
-def _seconds(hour: int, minute: int, second: int) -> int:
-    return hour * 3600 + minute * 60 + second if hour <= 23 and minute <= 59 and second <= 59 else NEVER
+def _seconds(hour: int, minute: int) -> int:
+    return hour * 3600 + minute * 60 if hour <= 23 and minute <= 59 else NEVER
 
 
 @machine_code
@@ -209,7 +234,7 @@ def _offset(data: Bytes, at: int, end: int) -> int:
         return 0
     if at + 6 != end or data[at + 3] != COLON or digits(data, at + 1) != at + 3 or digits(data, at + 4) != end:
         return NEVER
-    ahead = _seconds(number(data, at + 1, at + 3), number(data, at + 4, end), 0)
+    ahead = _seconds(number(data, at + 1, at + 3), number(data, at + 4, end))
     if ahead == NEVER or data[at] not in (PLUS, MINUS):
         return NEVER
     return ahead if data[at] == PLUS else -ahead

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from core.metering.directory import Directory, Recent, uuid_text
+from core.metering.accounts import uuid_text
+from core.metering.directory import Directory, Recent
 
 NAMED = """SELECT {reference} AS reference, s.id, s.organization_id FROM subscriptions s WHERE {column} = ANY(%s)
   ORDER BY s.status = 'canceled', s.started_at DESC, s.id DESC"""

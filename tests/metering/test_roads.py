@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.metering import bodies, careful, compiled, lone, plain, quick, wire
+from core.metering.accounts import Account
 from core.metering.bodies import Form
 from core.metering.careful import Window
 from core.metering.columns import NUMBERS, Columns, Corrupt, Lone, pack, unpack
-from core.metering.directory import Account, EventType, event_type
+from core.metering.directory import EventType, event_type
 from core.metering.meters import Condition, Meter
 from core.metering.models import Aggregation
 

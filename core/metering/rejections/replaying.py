@@ -22,11 +22,12 @@ from core import audit, config
 from core.audit import Actor
 from core.metering import careful, log
 from core.metering.accept import Verdict
+from core.metering.accounts import Account
 from core.metering.careful import REFUSED_EVENT_BYTES_MAX, Window
-from core.metering.columns import Columns, pack, take
+from core.metering.columns import Columns, only, pack
 from core.metering.corrections import gate
 from core.metering.corrections.staging import Names
-from core.metering.directory import Account, Directory
+from core.metering.directory import Directory
 from core.metering.instants import micros
 from core.metering.rejections.finding import OPEN, Wanted
 from core.metering.rejections.tables import usage_rejections, usage_replays
@@ -123,7 +124,7 @@ def _of_one(connection: Connection[Any], rows: Sequence[Row[Any]], at: datetime,
     kept = np.array([row for row, place in enumerate(columns.positions.tolist()) if place not in late], np.int64)
     if not len(kept):
         return found
-    taken = take(columns, kept)
+    taken = only(columns, kept)
     batch_id = log.write(connection, [(Verdict(len(taken), taken, (), (), organization_id, rows[0].api_key_id), pack(taken))])[0]
     return found + [Tried(usable[place].id, batch_id, place) for place in taken.positions.tolist()]
 
