@@ -233,6 +233,12 @@ def take(columns: Columns, rows: Int64) -> Columns:
     return Columns(**numbers, texts=columns.texts.take(rows))
 
 
+def only(columns: Columns, rows: Int64) -> Columns:
+    """As `take`, for columns that will be packed: their texts are all there is."""
+    taken = take(columns, rows)
+    return replace(taken, texts=taken.texts.alone())
+
+
 def quantity(whole: int, fraction: int) -> Decimal:
     """The exact number of two of its columns."""
     return Decimal(whole) if fraction == 0 else (Decimal(whole * SCALE + fraction)).scaleb(-PLACES, EXACT)

@@ -53,6 +53,10 @@ class Texts:
         """The pieces of `rows`, in that order; the buffer stays."""
         return Texts(self.data, self.starts[rows], self.sizes[rows], self.key_places[rows], self.key_sizes[rows])
 
+    def alone(self) -> Texts:
+        """The same pieces in a buffer that holds nothing else, one after another."""
+        return laid_out(b"".join(self.pieces()), self.sizes, self.key_places, self.key_sizes)
+
 
 def cut(data: bytes, starts: Places, ends: Places) -> list[bytes]:
     """The parts of `data` from each start to its end."""

@@ -128,7 +128,7 @@ def test_a_replay_that_races_the_senders_retry_and_another_replay_counts_once(me
 def test_a_metric_may_refuse_what_comes_too_late(metering: Metering) -> None:
     organization_id, token = metering.organization()
     name = f"late-{organization_id.hex[:8]}"
-    metering.metric(name, late_policy="reject", late_after_hours=24)
+    metric_id = metering.metric(name, late_policy="reject", late_after_hours=24)
     metering.metric(f"{name}-eu", event_name=name, filters=[{"property": "region", "in": ["eu"]}])
     ago = [(datetime.now(UTC) - timedelta(hours=hours)).isoformat() for hours in (1, 25, 25)]
     events = [{"metric_name": name, "idempotency_key": f"l{i}", "timestamp": at} for i, at in enumerate(ago)]
@@ -139,3 +139,5 @@ def test_a_metric_may_refuse_what_comes_too_late(metering: Metering) -> None:
     metering.rows("UPDATE usage_rejections SET received_at = received_at - interval '5 hours' WHERE idempotency_key = 'l1' RETURNING 1")
     done = replay(metering, organization_id=organization_id)  # late is what came late, not what is replayed late
     assert sorted(one.code for one in done.tried) == ["", "", "late_event"]
+    metering.count()
+    assert total(metering, organization_id, metric_id) == 2
