@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from flask import g, request, url_for
@@ -23,7 +24,7 @@ from core.invoicing import quote as quotes
 from core.invoicing.quote import QuoteChanged
 from core.payments import collect
 from core.payments import queries as payments
-from core.subscriptions.models import PlanChangeQuote, Subscription, SubscriptionTerm
+from core.subscriptions.models import PlanChangeQuote, QuoteSubject, Subscription, SubscriptionTerm
 from core.subscriptions.quantities import OWN
 from web import licensed
 from web.auth import requires
@@ -124,9 +125,17 @@ def _quote(subscription_id: UUID, quote_id: UUID, errors: dict[str, str] | None 
         statement_view=quotes.statement(found, owner),
         total_label=quotes.total_label(found),
         expired=at > found.expires_at and found.confirmed_at is None,
-        changes=licensed.changes(version, running_term(row, at), found.quantity, found.quantities),
+        changes=_changes(found, row, version, at),
         upcoming=_upcoming(found, row, owner, version),
     )
+
+
+def _changes(found: PlanChangeQuote, row: Subscription, version: PlanVersion, at: datetime) -> list[tuple[str, str, str]]:
+    """(what, before, after) of each quantity that changes."""
+    if found.subject == QuoteSubject.PLAN:
+        return licensed.changes(version, running_term(row, at), found.quantity, found.quantities)
+    before = next((item.quantity for item in row.items if item.id == found.item_id), Decimal(0))
+    return [(version.plan.name, rendering.quantity(before), rendering.quantity(found.quantity))]
 
 
 def _upcoming(found: PlanChangeQuote, row: Subscription, owner: Organization, version: PlanVersion) -> tuple[outlook.Upcoming, ...]:

@@ -10,10 +10,10 @@ REASON_LENGTH_MIN = 10
 REASON_LENGTH_MAX = 500
 
 
-def why(field: str = "reason") -> str:
-    """The form's reason, in the field of that name; Invalid when it is too short to mean anything later, or too long."""
-    reason = request.form.get(field, "").strip()
+def why() -> str:
+    """The form's reason; Invalid when it is too short to mean anything later, or too long."""
+    reason = request.form.get("reason", "").strip()
     if not REASON_LENGTH_MIN <= len(reason) <= REASON_LENGTH_MAX:
         detail = f"Give a reason of {REASON_LENGTH_MIN} to {REASON_LENGTH_MAX} characters; it is kept in the audit trail."
-        raise Invalid("A reason is needed.", errors=(FieldError(f"/{field}", detail),))
+        raise Invalid("A reason is needed.", errors=(FieldError("/reason", detail),))
     return reason

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -11,26 +13,38 @@ from werkzeug.wrappers import Response
 
 from admin import blueprint
 from admin.reason import why
-from admin.subscriptions import carry_out_on, of_account
+from admin.subscriptions import of_account
 from core import clock
 from core.db import db, transaction
 from core.errors import BillingError, NotFound
 from core.invoicing import figure
-from core.subscriptions import lifecycle
+from core.subscriptions import lifecycle, plan_change
+from core.subscriptions.models import Subscription
 from core.subscriptions.proposal import MOVING
-from core.subscriptions.status import Act, possible
+from core.subscriptions.status import Act, possible, resumes_at
 from web.auth import requires
 from web.dates import planned_return
 from web.forms import field_errors, once
 from web.htmx import page
 
+
+class Undo(StrEnum):
+    """What was planned and can be taken back, beside an end (Act.UNDO_CANCEL)."""
+
+    UNDO_CHANGE = "undo_change"
+    UNDO_RESUME = "undo_resume"
+
+
 Carry = Callable[..., Any]
-ACTS: dict[Act, Carry] = {
+ACTS: dict[Act | Undo, Carry] = {
     Act.PAUSE: lifecycle.pause,
     Act.RESUME: lifecycle.resume,
     Act.SUSPEND: lifecycle.suspend,
     Act.REINSTATE: lifecycle.reinstate,
     Act.REACTIVATE: lifecycle.reactivate,
+    Act.UNDO_CANCEL: lifecycle.undo_cancel,
+    Undo.UNDO_CHANGE: plan_change.undo_scheduled,
+    Undo.UNDO_RESUME: lifecycle.undo_resume,
 }
 
 
@@ -61,26 +75,30 @@ def do_subscription_act(subscription_id: UUID, act: str) -> Response:
         return _ask(subscription_id, chosen, error)
 
 
-@blueprint.post("/subscriptions/<uuid:subscription_id>/planned-resumption/undo")
-@requires("subscriptions.change")
-def stay_paused(subscription_id: UUID) -> Response:
-    """Take a planned return from a pause back."""
-    return carry_out_on(subscription_id, lambda session, row, at: lifecycle.undo_resume(session, row, at=at, actor=g.actor))
-
-
-def _known(act: str) -> Act:
+def _known(act: str) -> Act | Undo:
     """The act that the address names; NotFound for another word, and for acts with pages of their own."""
-    if act not in ACTS:
+    found = next((known for known in ACTS if known == act), None)
+    if found is None:
         raise NotFound("There is no such act.")
-    return Act(act)
+    return found
 
 
-def _ask(subscription_id: UUID, act: Act, error: BillingError | None = None) -> Response:
+def _may(row: Subscription, act: Act | Undo, at: datetime) -> bool:
+    match act:
+        case Undo.UNDO_CHANGE:
+            return plan_change.scheduled_change(row, at=at) is not None
+        case Undo.UNDO_RESUME:
+            return resumes_at(row, at) is not None
+        case _:
+            return act in possible(row, at)
+
+
+def _ask(subscription_id: UUID, act: Act | Undo, error: BillingError | None = None) -> Response:
     with transaction() as session:  # a fresh look, also after a refused act
         owner, row = of_account(subscription_id)
         at = clock.now(owner)
-        may_be = act in possible(row, at)
-        found = figure.of_act(session, row, act, at=at) if may_be and act in MOVING else None
+        may_be = _may(row, act, at)
+        found = figure.of_act(session, row, act, at=at) if may_be and isinstance(act, Act) and act in MOVING else None
         return page(
             "admin/subscriptions/act.html",
             status=error.status if error else 200,
@@ -93,6 +111,8 @@ def _ask(subscription_id: UUID, act: Act, error: BillingError | None = None) -> 
             owner=owner,
             zone=owner.timezone,
             figure=found,
+            change=plan_change.scheduled_change(row, at=at),
+            resumes=resumes_at(row, at),
             statement_view=_statement(found, owner, row.currency),
         )
 

@@ -58,7 +58,7 @@ def subscriptions() -> Response:
 @requires("subscriptions.view")
 def subscription(subscription_id: UUID) -> Response:
     """One of them."""
-    return _show(subscription_id)
+    return show(subscription_id)
 
 
 @blueprint.post("/subscriptions/<uuid:subscription_id>/cancellation")
@@ -70,20 +70,6 @@ def cancel_subscription(subscription_id: UUID) -> Response:
         subscription_id,
         lambda session, row, at: lifecycle.cancel(session, row, at=at, actor=g.actor, when=when, reason=why()),
     )
-
-
-@blueprint.post("/subscriptions/<uuid:subscription_id>/cancellation/undo")
-@requires("subscriptions.change")
-def keep_subscription(subscription_id: UUID) -> Response:
-    """Take a planned end back."""
-    return carry_out_on(subscription_id, lambda session, row, at: lifecycle.undo_cancel(session, row, at=at, actor=g.actor))
-
-
-@blueprint.post("/subscriptions/<uuid:subscription_id>/scheduled-change/undo")
-@requires("subscriptions.change")
-def keep_plan(subscription_id: UUID) -> Response:
-    """Take a planned change of plan back."""
-    return carry_out_on(subscription_id, lambda session, row, at: plan_change.undo_scheduled(session, row, at=at, actor=g.actor))
 
 
 def running_term(row: Subscription, at: datetime) -> SubscriptionTerm | None:
@@ -110,10 +96,11 @@ def carry_out_on(subscription_id: UUID, work: Callable[[Any, Subscription, datet
     except NotFound:
         raise
     except BillingError as error:
-        return _show(subscription_id, error)
+        return show(subscription_id, error)
 
 
-def _show(subscription_id: UUID, error: BillingError | None = None) -> Response:
+def show(subscription_id: UUID, error: BillingError | None = None) -> Response:
+    """The page of the subscription, with what was refused."""
     with transaction() as session:  # a fresh look, also after a refused change
         owner, row = of_account(subscription_id)
         at = clock.now(owner)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from core import audit
 from core.audit import Actor
-from core.catalog.models import PlanVersion
+from core.catalog.models import PlanKind, PlanVersion
 from core.db import new_id
 from core.errors import Conflict, FieldError, NotFound
 from core.identity.models import Organization
@@ -91,10 +91,13 @@ def create_for_add_on(
 ) -> PlanChangeQuote:
     """Price holding `quantity` of the add-on `version` from `when` (0: none any more), of the item held or of a new one, and lock it.
 
+    Of a coupon there is one, for whole periods, or none any more once the running period has ended.
     Errors are those of items.arranged; NotFound for a stranger's subscription.
     """
     subscription = subscriptions.subscription(session, organization_id, subscription_id)
     require(subscription, Act.CHANGE_PLAN, at)
+    if version.plan.kind == PlanKind.COUPON:
+        when, quantity = ("period_end", quantity) if item_id else (when, Decimal(1))
     wish = AddOnWish(version, quantity, plan_change.effective_at(subscription, when, at=at), at, item_id)
     quote = _locked_price(session, subscription, wish, when)
     quote.subject, quote.quantity, quote.item_id = QuoteSubject.ADD_ON, quantity, item_id

@@ -21,6 +21,8 @@ from core.subscriptions.models import Subscription
 from core.subscriptions.spans import Span
 
 ITEMS_MAX = 100
+NONE = Decimal(0)
+"""The quantity of an item that is taken away."""
 
 
 def offered(session: Session, plan: str | uuid.UUID, subscription: Subscription) -> PlanVersion:

@@ -36,14 +36,12 @@ def successors(attached: Sequence[Attached], own: Attached) -> list[Attached]:
 
 
 def held_from(
-    attached: Sequence[Attached], *, own: Attached | None, version: PlanVersion, quantity: Decimal, at: datetime
+    attached: Sequence[Attached], *, own: Attached, version: PlanVersion, quantity: Decimal, at: datetime
 ) -> tuple[Attached, ...]:
     """From `at` on, `quantity` of the add-on `version` is held (0: none), in place of `own` and of what was planned to follow it.
 
     An end that was planned for later stays; one at or before `at` gives way.
     """
-    if own is None:
-        return (*attached, Attached(version, quantity, at, None))
     chain = successors(attached, own)
     rest = tuple(item for item in attached if item is not own and item not in chain)
     end = chain[-1].end if chain else own.end

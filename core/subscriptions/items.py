@@ -132,6 +132,8 @@ def hold(
 ) -> Subscription:
     """Let `quantity` of the add-on be held from `effective_at` (default `at`): more, fewer or none (0) of an item, or a new one.
 
+    Of a coupon there is one or none; a new one holds for whole periods.
+
     Errors as `attach` and `change_quantity`.
     """
     subscription = locked(session, subscription)
@@ -151,7 +153,7 @@ def hold(
         "quantity": quantity,
         "start": effective,
     }
-    audit.record(session, actor, f"subscription.add_on_{word}", subscription, at=at, reason=reason, **sold)
+    audit.record(session, actor, f"subscription.{version.plan.kind}_{word}", subscription, at=at, reason=reason, **sold)
     return subscription
 
 
@@ -174,11 +176,15 @@ def arranged(
     """What the subscription would have attached if `hold` were done; nothing is saved. Errors as `hold`."""
     spans = timeline.spans(subscription)
     span = attachable.billed_span(spans, effective_at)
-    start = max(effective_at, span.start)
+    start, end, is_coupon = max(effective_at, span.start), None, version.plan.kind == PlanKind.COUPON
     attachable.check_bounds(version, quantity)
     if item_id is None:
+        if is_coupon:
+            start, end = attachable.whole_cycles(spans, span, start, version.duration_cycles)
         attachable.check(subscription, version, start, span)
-        return held_from(timeline.attached(subscription), own=None, version=version, quantity=quantity, at=start)
+        return (*timeline.attached(subscription), Attached(version, Decimal(1) if is_coupon else quantity, start, end))
+    if is_coupon and quantity:
+        raise Invalid("A coupon has no quantity.", errors=(FieldError("/quantity", "only an add-on has one"),))
     own, planned = _own(subscription, item_id)
     return held_from(planned, own=own, version=version, quantity=quantity, at=max(start, own.start))
 

@@ -137,7 +137,7 @@ def cancel(
     return subscription
 
 
-def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
+def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
     """Take a planned cancellation back before it has come to pass; Conflict when there is none."""
     subscription = _held(session, subscription, Act.UNDO_CANCEL, at)
     if subscription.ends_at is None:
@@ -146,7 +146,7 @@ def undo_cancel(session: Session, subscription: Subscription, *, at: datetime, a
     timeline.store(session, subscription, planned)
     subscription.cancel_at_period_end, subscription.canceled_at, subscription.ends_at = False, None, None
     _settle(session, subscription, changed_at=None, at=at)
-    audit.record(session, actor, "subscription.cancellation_undone", subscription, at=at)
+    audit.record(session, actor, "subscription.cancellation_undone", subscription, at=at, reason=reason)
     return subscription
 
 
@@ -194,14 +194,14 @@ def resume(
     return subscription
 
 
-def undo_resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
+def undo_resume(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
     """Take a planned return back: it stays paused until somebody resumes it. Conflict when none is planned."""
     subscription = _held(session, subscription, Act.RESUME, at)
     if resumes_at(subscription, at) is None:
         raise Conflict("No return is planned.", code="no_resumption")
     timeline.store(session, subscription, timelines.ended(timeline.spans(subscription), at))
     _settle(session, subscription, changed_at=None, at=at)
-    audit.record(session, actor, "subscription.resumption_undone", subscription, at=at)
+    audit.record(session, actor, "subscription.resumption_undone", subscription, at=at, reason=reason)
     return subscription
 
 

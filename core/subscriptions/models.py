@@ -199,7 +199,7 @@ class SubscriptionItem(Base):
 
 
 class QuoteSubject(StrEnum):
-    """What a quote is about: the plan with its quantities, or one add-on beside it."""
+    """What a quote is about: the plan with its quantities, or one add-on or coupon beside it."""
 
     PLAN = "plan"
     ADD_ON = "add_on"

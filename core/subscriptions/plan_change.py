@@ -137,7 +137,7 @@ def scheduled_change(subscription: Subscription, *, at: datetime) -> ScheduledCh
     return None if span is None else ScheduledChange(span.start, span.version, span.quantity, span.quantities)
 
 
-def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime, actor: Actor) -> Subscription:
+def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime, actor: Actor, reason: str | None = None) -> Subscription:
     """Take the planned change back; Conflict when there is none, or when an add-on was attached to follow it that bills the same."""
     subscription = locked(session, subscription)
     planned = timeline.spans(subscription)
@@ -150,9 +150,8 @@ def undo_scheduled(session: Session, subscription: Subscription, *, at: datetime
     planned = timeline.spans(subscription)
     show(subscription, planned, as_of=at)
     bill_from(subscription, planned, changed_at=None, at=at)
-    audit.record(
-        session, actor, "subscription.plan_change_undone", subscription, at=at, plan=change.version.plan.code, effective_at=change.start
-    )
+    undone: dict[str, Any] = {"plan": change.version.plan.code, "effective_at": change.start}
+    audit.record(session, actor, "subscription.plan_change_undone", subscription, at=at, reason=reason, **undone)
     return subscription
 
 

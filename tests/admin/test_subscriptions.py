@@ -10,10 +10,11 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.audit import SYSTEM
 from core.catalog import publish
 from core.identity.models import OperatorRole
 from core.invoicing import queries as invoicing
-from core.subscriptions import lifecycle, queries
+from core.subscriptions import lifecycle, plan_change, queries
 from core.subscriptions.models import SubscriptionStatus
 from tests.admin.conftest import NOW, Count, Enter
 from tests.factories import make_organization, make_plan, make_subscription
@@ -48,8 +49,29 @@ def test_cancelling_needs_a_reason_and_can_be_taken_back(client: FlaskClient, se
     assert "Ends on" in client.get(address).text
     [fact] = audit.search(session, audit.Search(text="subscription.cancel"))
     assert fact.reason == REASON
-    assert client.post(f"{address}/cancellation/undo", data={"csrf_token": token, "idempotency_key": "keep-it-1"}).status_code == 303
+    take_back(client, session, address, token, "undo_cancel", "subscription.cancellation_undone")
     assert "Ends on" not in client.get(address).text
+
+
+def test_what_is_planned_is_taken_back_with_a_reason(client: FlaskClient, session: Session, enter: Enter, quillmark: Story) -> None:
+    token, row, address = enter(), quillmark.subscription, f"/admin/subscriptions/{quillmark.subscription.id}"
+    ends = plan_change.effective_at(row, "period_end", at=NOW)
+    plan_change.apply(session, row, to=make_plan(session, base_price="9"), at=NOW, effective_at=ends, actor=SYSTEM)
+    take_back(client, session, address, token, "undo_change", "subscription.plan_change_undone")
+    lifecycle.pause(session, row, at=NOW, actor=SYSTEM, until=ends)
+    take_back(client, session, address, token, "undo_resume", "subscription.resumption_undone")
+    again = client.get(f"{address}/acts/undo_resume").text
+    assert "Nothing is planned" in again
+    assert client.get(f"{address}/acts/undo_all").status_code == 404
+
+
+def take_back(client: FlaskClient, session: Session, address: str, token: str, act: str, fact: str) -> None:
+    """By the page of the act, which asks for a reason."""
+    assert f"{address}/acts/{act}" in client.get(address).text
+    form = {"csrf_token": token, "idempotency_key": f"{act}-1", "reason": REASON}
+    assert client.post(f"{address}/acts/{act}", data={**form, "idempotency_key": f"{act}-0", "reason": "so"}).status_code == 422
+    assert client.post(f"{address}/acts/{act}", data=form).status_code == 303
+    assert [found.reason for found in audit.search(session, audit.Search(text=fact))] == [REASON]
 
 
 def test_each_act_is_shown_with_what_it_costs_and_done_with_a_reason(
@@ -131,7 +153,7 @@ def test_a_quote_of_another_subscription_is_not_found(client: FlaskClient, sessi
 def test_support_changes_nothing(client: FlaskClient, enter: Enter, quillmark: Story) -> None:
     token = enter(OperatorRole.SUPPORT)
     address = f"/admin/subscriptions/{quillmark.subscription.id}"
-    for what in ("cancellation", "cancellation/undo", "acts/pause", "acts/suspend", "scheduled-change/undo", "change"):
+    for what in ("cancellation", "acts/undo_cancel", "acts/pause", "acts/suspend", "acts/undo_change", "change", "items"):
         assert client.post(f"{address}/{what}", data={"csrf_token": token, "idempotency_key": "never-happens"}).status_code == 403
 
 
