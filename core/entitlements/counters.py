@@ -1,7 +1,7 @@
 """What of a limit is used and reserved now, from the counters invoices are rated from.
 
 For one customer's decision it is one statement, so one snapshot: a reservation that is being settled is seen either as reserved or as
-used. Metrics whose quantity is no plain sum of hourly rollups, and windows that cut an hour, are measured as for an invoice.
+used. Metrics whose hourly rollups do not simply add up, and windows that cut an hour, are measured as for an invoice.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from sqlalchemy.orm import Session
 
 from core.entitlements.bounds import Bound
 from core.entitlements.facts import Facts, Measured
+from core.metering.models import Aggregation
 from core.metering.queries import usage_sums
 from core.metering.windows import hour_floor
 from core.reader import Reads, session_of
 
 AHEAD = timedelta(days=1)
 DAY = timedelta(days=1)
-HOURS = """SELECT sum(quantity) AS quantity FROM usage_rollups
+HOURS = """SELECT {function}(quantity) AS quantity FROM usage_rollups
   WHERE organization_number = :number AND metric_number = :metric_0 AND hour >= {since} AND hour < {until}"""
-WINDOW = HOURS.format(since=":since_0", until=":until_0")
+WINDOW = HOURS.format(function="{function}", since=":since_0", until=":until_0")
 # Of a longer window, the whole UTC days that are added up already, and the hours around them.
-LONG_WINDOW = f"""SELECT sum(quantity) FROM (SELECT greatest(CAST(:day_0 AS timestamptz), least(
+BEFORE = HOURS.format(function="{function}", since=":since_0", until=":day_0")
+AFTER = HOURS.format(function="{function}", since="through", until=":until_0")
+LONG_WINDOW = f"""SELECT {{function}}(quantity) FROM (SELECT greatest(CAST(:day_0 AS timestamptz), least(
     date_bin('1 day', CAST(:until_0 AS timestamptz), TIMESTAMPTZ '2000-01-01 00:00Z'), (SELECT daily_through FROM usage_state))) AS through)
-  AS added_up CROSS JOIN LATERAL ({HOURS.format(since=":since_0", until=":day_0")} UNION ALL SELECT sum(quantity) FROM usage_daily
+  AS added_up CROSS JOIN LATERAL ({BEFORE} UNION ALL SELECT {{function}}(quantity) FROM usage_daily
     WHERE organization_number = :number AND metric_number = :metric_0 AND day >= :day_0 AND day < through
-  UNION ALL {HOURS.format(since="through", until=":until_0")}) AS parts"""  # noqa: S608 - constants only
+  UNION ALL {AFTER}) AS parts"""  # noqa: S608 - constants only
+FUNCTIONS = {Aggregation.MAX: "max", Aggregation.MIN: "min"}
 # An event acknowledged before a reservation expired may still wait to be counted: until that is done the reservation stands.
 HELD = """SELECT sum(quantity) FROM usage_reservations WHERE organization_id = :organization_id AND metric_id = :metric_id_0
   AND settled_at IS NULL AND expires_at > least(CAST(:at AS timestamptz), (SELECT min(received_at) FROM usage_pending))"""
@@ -48,35 +52,36 @@ class Counter(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What to ask for the counters of a customer's bounds: which of their windows are long, and the values but for the instant."""
+    """What to ask for the counters of a customer's bounds: how each adds up and whether its window is long; the values but the instant."""
 
-    long: tuple[bool, ...]
+    kinds: tuple[tuple[str, bool], ...]
     values: dict[str, Any]
 
     @property
     def columns(self) -> list[str]:
         """A pair for each bound. Single numbers and instants are sent several times faster than arrays of them."""
-        return [COUNTER.format(window=LONG_WINDOW if each else WINDOW).replace("_0", f"_{i}") for i, each in enumerate(self.long)]
+        windows = [(LONG_WINDOW if is_long else WINDOW).format(function=function) for function, is_long in self.kinds]
+        return [COUNTER.format(window=window).replace("_0", f"_{i}") for i, window in enumerate(windows)]
 
 
 def question(facts: Facts, holding: Sequence[Bound]) -> Question:
     """For one customer's bounds on metrics."""
     values: dict[str, Any] = {"number": facts.number, "organization_id": facts.organization_id}
-    long = []
+    kinds = []
     for i, (bound, metric) in enumerate(_metered(holding)):
         since, until = bound.window.start, bound.window.end or _day_ceiling(facts.at + AHEAD)
         day = _day_ceiling(since)
         values |= {f"metric_{i}": metric.number, f"metric_id_{i}": metric.id, f"since_{i}": since, f"until_{i}": until}
-        long.append(day + DAY <= until)
-        if long[-1]:
+        kinds.append((FUNCTIONS.get(metric.aggregation, "sum"), day + DAY <= until))
+        if kinds[-1][1]:
             values[f"day_{i}"] = day
-    return Question(tuple(long), values)
+    return Question(tuple(kinds), values)
 
 
 def read(reads: Reads, facts: Facts, holding: Sequence[Bound], *, at: datetime) -> dict[str, Counter]:
     """The counters of one customer's bounds on metrics, by subject; `at` is real time, for the reservations."""
     asked = question(facts, holding)
-    [row] = reads.execute(_statement(asked.long), {**asked.values, "at": at})
+    [row] = reads.execute(_statement(asked.kinds), {**asked.values, "at": at})
     return answered(reads, facts, holding, row)
 
 
@@ -92,8 +97,8 @@ def answered(reads: Reads, facts: Facts, holding: Sequence[Bound], columns: Sequ
 
 
 @lru_cache(256)
-def _statement(long: tuple[bool, ...]) -> TextClause:
-    return text(f"SELECT {', '.join(Question(long, {}).columns)}")
+def _statement(kinds: tuple[tuple[str, bool], ...]) -> TextClause:
+    return text(f"SELECT {', '.join(Question(kinds, {}).columns)}")
 
 
 def _metered(holding: Sequence[Bound]) -> list[tuple[Bound, Measured]]:

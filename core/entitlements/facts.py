@@ -16,7 +16,7 @@ from core.metering.models import Aggregation, LimitAction, LimitPeriod, LimitSou
 from core.periods import Anchor, Interval
 from core.reader import Reads
 
-SIMPLE = "m.aggregation IN ('sum', 'count') AND m.bucket_size IS NULL AND m.rounding IS NULL AND NOT m.recurring"
+SIMPLE = "m.aggregation IN ('sum', 'count', 'max', 'min') AND m.bucket_size IS NULL AND m.rounding IS NULL AND NOT m.recurring"
 # The instant of an organization is its test clock's, else the real time :at. Numbers leave as text: JSON would make floats of them.
 _FACTS = f"""
 SELECT o.id, o.number, o.timezone, o.currency, o.locale, o.status, now_there.at,
@@ -49,7 +49,7 @@ FACTS = text(f"{_FACTS.format(more='')}= ANY(CAST(:ids AS uuid[]))")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The metric a limit is on. The quantity of a `simple` one is the sum of its hourly rollups."""
+    """The metric a limit is on. The quantity of a `simple` one is the sum, greatest or least of its hourly rollups."""
 
     id: uuid.UUID
     code: str

@@ -37,7 +37,7 @@ def read(reads: Reads, organization_id: uuid.UUID, metric: str, *, at: datetime)
     """For the metric with that code, in real time `at`; NotFound."""
     guess = _guesses.get((organization_id, metric), UNKNOWN)
     values = {**guess.values, "organization_id": organization_id, "at": at}
-    found, columns = read_one(reads, _statement(guess.long), values)
+    found, columns = read_one(reads, _statement(guess.kinds), values)
     holding = bounds(found, metric=metric)
     right = counters.question(found, holding)
     if not holding:
@@ -51,5 +51,5 @@ def read(reads: Reads, organization_id: uuid.UUID, metric: str, *, at: datetime)
 
 
 @lru_cache(256)
-def _statement(long: tuple[bool, ...]) -> TextClause:
-    return about_one(Question(long, {}).columns)
+def _statement(kinds: tuple[tuple[str, bool], ...]) -> TextClause:
+    return about_one(Question(kinds, {}).columns)

@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from sqlalchemy.orm import Session
 
 from core.entitlements import check, counters, facts, together
@@ -20,16 +21,17 @@ AT = datetime(2026, 6, 15, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def test_windows_of_any_length_count_what_an_invoice_counts(session: Session) -> None:
+@pytest.mark.parametrize("aggregation", ["sum", "max", "min"])
+def test_windows_of_any_length_count_what_an_invoice_counts(session: Session, aggregation: str) -> None:
     store, chance = Store(session), random.Random(4)
-    metric = store.metric("sum", group_by=["model"])
+    metric = store.metric(aggregation, property="quantity", group_by=["model"])
     organization, other = make_organization(session), make_organization(session)
     for late in (False, True):  # the second half is late for days that were added up
         for each in (organization, other):
-            moments = [AT - timedelta(minutes=chance.randrange(70 * 24 * 60)) for _ in range(150)]
+            moments = [AT - timedelta(minutes=chance.randrange(70 * 24 * 60)) for _ in range(90)]
             store.count(each, [(at, {"quantity": chance.randrange(1, 99), "model": chance.choice("ab")}) for at in sorted(moments)])
         assert (store.add_up(AT - timedelta(days=2, hours=12)) > 60) is not late
-    measured = Measured(metric.id, metric.code, metric.name, metric.unit, Aggregation.SUM, metric.number, simple=True)
+    measured = Measured(metric.id, metric.code, metric.name, metric.unit, Aggregation(aggregation), metric.number, simple=True)
     found = facts.of_one(session, organization.id, at=AT)
 
     def bound(i: int) -> Bound:
@@ -44,7 +46,7 @@ def test_windows_of_any_length_count_what_an_invoice_counts(session: Session) ->
     for few in (holding[:1], holding[1:4], holding[4:]):
         got = counters.read(session, found, few, at=AT)
         assert {subject: one.used for subject, one in got.items()} == {each.subject: right[organization.id, each.subject] for each in few}
-    assert len({right[organization.id, each.subject] for each in holding}) > 10
+    assert len({right[organization.id, each.subject] for each in holding}) > 5
 
 
 def test_a_guess_is_checked_before_it_is_believed(session: Session) -> None:
