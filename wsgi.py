@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if dramatiq.broker.global_broker is None:
         jobs.connect(settings.redis_url)
     db.init_app(app)
-    app.extensions["reader"] = Reader(settings.database_url, kind=Prompt)
+    app.extensions["reader"] = Reader(settings.database_url, connections=settings.web_threads, kind=Prompt)
     for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
-from psycopg import Connection, Error, OperationalError
+from psycopg import Connection, OperationalError
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 from sqlalchemy import TextClause
@@ -22,7 +22,6 @@ from sqlalchemy.orm import Session
 from core.db import NETWORK, NETWORK_OPTIONS, db
 from core.errors import Unavailable
 
-CONNECTIONS_MAX = 4
 STATEMENT_SECONDS_MAX = 5
 WAIT_SECONDS = 2.0
 OPTIONS = (
@@ -41,12 +40,15 @@ class Reads(Protocol):
 
 
 class Reader:
-    """Answers single statements that only read, for the threads of one process; each sees what was committed before it."""
+    """Answers single statements that only read, for the threads of one process; each sees what was committed before it.
 
-    def __init__(self, database_url: str, *, kind: type[Connection[Any]] = Connection) -> None:
+    It has at most so many `connections`, and opens another only while the others are in use.
+    """
+
+    def __init__(self, database_url: str, *, connections: int = 4, kind: type[Connection[Any]] = Connection) -> None:
         self._url, self._kind = database_url, kind
         self._idle: list[Connection[Any]] = []
-        self._turns = threading.Semaphore(CONNECTIONS_MAX)
+        self._turns = threading.Semaphore(connections)
 
     def execute(self, statement: TextClause, values: Mapping[str, Any], /) -> list[Any]:
         """The rows of one statement; Unavailable when the database does not answer.
@@ -77,7 +79,7 @@ class Reader:
         connection = self._connection()
         try:
             rows = connection.execute(query, values, prepare=True).fetchall()
-        except Error:
+        except BaseException:
             connection.close()
             raise
         self._idle.append(connection)

@@ -51,10 +51,13 @@ class Counter(NamedTuple):
     reserved: Decimal
 
 
+Kinds = tuple[tuple[str, bool], ...]
+
+
 class Question(NamedTuple):
     """What to ask for the counters of a customer's bounds: how each adds up and whether its window is long; the values but the instant."""
 
-    kinds: tuple[tuple[str, bool], ...]
+    kinds: Kinds
     values: dict[str, Any]
 
     @property
@@ -97,7 +100,7 @@ def answered(reads: Reads, facts: Facts, holding: Sequence[Bound], columns: Sequ
 
 
 @lru_cache(256)
-def _statement(kinds: tuple[tuple[str, bool], ...]) -> TextClause:
+def _statement(kinds: Kinds) -> TextClause:
     return text(f"SELECT {', '.join(Question(kinds, {}).columns)}")
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import TextClause
 
 from core.entitlements import counters
 from core.entitlements.bounds import Bound, bounds
-from core.entitlements.counters import Counter, Question
+from core.entitlements.counters import Counter, Kinds, Question
 from core.entitlements.facts import Facts, about_one, read_one
 from core.reader import Reads
 
@@ -39,9 +39,10 @@ def read(reads: Reads, organization_id: uuid.UUID, metric: str, *, at: datetime)
     values = {**guess.values, "organization_id": organization_id, "at": at}
     found, columns = read_one(reads, _statement(guess.kinds), values)
     holding = bounds(found, metric=metric)
-    right = counters.question(found, holding)
     if not holding:
+        _guesses.pop((organization_id, metric), None)
         return Together(found, holding, {})
+    right = counters.question(found, holding)
     if right == guess:
         return Together(found, holding, counters.answered(reads, found, holding, columns))
     if len(_guesses) >= GUESSES_MAX:
@@ -51,5 +52,5 @@ def read(reads: Reads, organization_id: uuid.UUID, metric: str, *, at: datetime)
 
 
 @lru_cache(256)
-def _statement(kinds: tuple[tuple[str, bool], ...]) -> TextClause:
+def _statement(kinds: Kinds) -> TextClause:
     return about_one(Question(kinds, {}).columns)
