@@ -19,14 +19,16 @@ from core.identity.models import Organization
 from core.invoicing import backfill_effect
 from core.invoicing import queries as invoicing
 from core.invoicing.backfill_effect import Outcome
-from core.metering.corrections import applying, staging
+from core.metering.corrections import applying, progress, staging
 from core.metering.corrections.files import BYTES_MAX, EVENTS_MAX, FileForm
 from core.metering.corrections.staging import APPLIED, STAGED, Backfill
 from web.auth import may, requires
 from web.forms import field_errors, once
-from web.htmx import page
+from web.htmx import page, redirect_to, wants_fragment
 
 SHOWN = 100
+TRIED_AT_ONCE = 2_000
+"""Events of a file that is tried before its page is shown; what a larger one changes is shown later."""
 FORMS = {"csv": FileForm.CSV, "ndjson": FileForm.NDJSON, "jsonl": FileForm.NDJSON}
 
 
@@ -66,9 +68,22 @@ def stage_backfill() -> Response:
 @blueprint.get("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>")
 @requires("events.view")
 def backfill(account_id: UUID, backfill_id: UUID) -> Response:
-    """One file: its faulty lines, or what it would change in usage and money, and who may apply it."""
+    """One file: its faulty lines, or what it would change in usage and money, and who may apply it; how far that is, for a large one."""
     account = identity.organization(db.session(), account_id)
     return _show(account, staging.get(db.session(), account.id, backfill_id))
+
+
+@blueprint.get("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/work")
+@requires("events.view")
+def backfill_work(account_id: UUID, backfill_id: UUID) -> Response:
+    """How far the work on it is; whoever came while it was being done sees the file anew at its end."""
+    account = identity.organization(db.session(), account_id)
+    found, reload = staging.get(db.session(), account.id, backfill_id), "was" in request.args
+    work = progress.running(db.session()).get(found.id)
+    place: dict[str, Any] = {"account_id": account.id, "backfill_id": found.id}
+    if (reload and work is None) or not wants_fragment():
+        return redirect_to(url_for("admin.backfill", **place))
+    return page("admin/events/_file_work.html", account=account, backfill=found, work=work, watched=True, reload=reload)
 
 
 @blueprint.post("/accounts/<uuid:account_id>/backfills/<uuid:backfill_id>/apply")
@@ -133,15 +148,23 @@ def _list(form: dict[str, str], errors: dict[str, str] | None = None, status: in
 
 
 def _show(account: Organization, found: Backfill, error: BillingError | None = None) -> Response:
-    outcome, refusal = _tried(account, found)
+    acts = may("events.correct") and not found.refused and found.status in (STAGED, APPLIED)
+    work = progress.running(db.session()).get(found.id)
+    waits = acts and work is None and error is None and found.events > TRIED_AT_ONCE and "tried" not in request.args
+    outcome, refusal = _tried(account, found) if acts and not waits and work is None else (None, "")
     return page(
         "admin/events/backfill.html",
+        partial="admin/events/_file_changes.html",
         status=error.status if error else 200,
         current="events",
         account=account,
         zone=account.timezone,
         backfill=found,
         faults=staging.faults(db.session(), found.id) if found.refused else [],
+        work=work,
+        watched=acts or work is not None,
+        reload=work is not None,
+        waits=waits,
         outcome=outcome,
         effect=outcome.effect if outcome else None,
         barred=backfill_effect.barred(outcome, g.actor) if outcome and found.status == STAGED else None,
@@ -153,8 +176,6 @@ def _show(account: Organization, found: Backfill, error: BillingError | None = N
 
 def _tried(account: Organization, found: Backfill) -> tuple[Outcome | None, str]:
     """What applying the staged file, or taking the applied one back, would do; or why it cannot be done."""
-    if found.refused or found.status not in (STAGED, APPLIED) or not may("events.correct"):
-        return None, ""
     place: dict[str, Any] = {"actor": g.actor, "at": clock.now(account), "dry_run": True}
     try:
         with transaction():

@@ -20,8 +20,9 @@ from core.db import transaction
 from core.identity.permissions import Scope
 from core.invoicing import backfill_effect
 from core.invoicing.backfill_effect import Outcome
-from core.metering.corrections import applying, staging
+from core.metering.corrections import applying, progress, staging
 from core.metering.corrections.files import BYTES_MAX, FileForm
+from core.metering.corrections.progress import Progress, Step
 from core.metering.corrections.staging import Backfill
 
 TAG = "Usage"
@@ -67,6 +68,14 @@ class FaultOut(Output):
     event: str
 
 
+class ProgressOut(Output):
+    """How far the work on a file is: one transaction, of which nothing holds before its end or is left when it is cut off."""
+
+    step: Annotated[Step, Meta(description="Its lines are judged once more, then counted; or tried, in a dry run.")]
+    done: int
+    events: int
+
+
 class BackfillOut(Output):
     """A file of past usage. A file with `refused` lines is not applied; `faults` are the first hundred of them."""
 
@@ -83,6 +92,7 @@ class BackfillOut(Output):
     applied_by: str | None
     reverted_at: datetime | None
     reverted_by: str | None
+    progress: Annotated[ProgressOut | None, Meta(description="Of a file that is being applied or tried just now.")] = None
     faults: list[FaultOut] = field(default_factory=list)
 
 
@@ -140,7 +150,8 @@ def stage_usage_backfill() -> Response:
 def list_usage_backfills(call: Call, query: BackfillsQuery) -> Page[BackfillOut]:
     """List files of past usage, newest first."""
     rows = staging.newest(call.session, call.filter(query.organization_id), before=cursor_id(query), limit=query.limit + 1)
-    return page_of(rows, query.limit, backfill_out, lambda row: row.id)
+    work = progress.running(call.session)
+    return page_of(rows, query.limit, lambda row: backfill_out(row, work.get(row.id)), lambda row: row.id)
 
 
 @endpoint("GET", f"{PATH}/<uuid:backfill_id>", scope=Scope.BILLING_READ, tag=TAG)
@@ -187,7 +198,7 @@ def discard_usage_backfill(call: Call, backfill_id: uuid.UUID) -> BackfillOut:
     return backfill_out(applying.discard(call.session, organization.id, backfill_id, actor=call.actor, at=call.now(organization)))
 
 
-def backfill_out(row: Backfill) -> BackfillOut:
+def backfill_out(row: Backfill, work: Progress | None = None) -> BackfillOut:
     """A backfill as the API tells it, without its faults."""
     return BackfillOut(
         id=row.id,
@@ -203,11 +214,12 @@ def backfill_out(row: Backfill) -> BackfillOut:
         applied_by=row.applied_by_label,
         reverted_at=row.reverted_at,
         reverted_by=row.reverted_by_label,
+        progress=ProgressOut(step=work.step, done=work.done, events=work.events) if work else None,
     )
 
 
 def _shown(call: Call, row: Backfill) -> BackfillOut:
-    found = backfill_out(row)
+    found = backfill_out(row, progress.running(call.session).get(row.id))
     found.faults = [
         FaultOut(line=one.line, code=one.code, pointer=one.pointer, detail=one.detail, event=one.event)
         for one in staging.faults(call.session, row.id)

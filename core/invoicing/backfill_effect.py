@@ -57,7 +57,7 @@ def apply(
         session,
         organization_id,
         backfill_id,
-        lambda: applying.apply(session, organization_id, backfill_id, actor=actor, at=at),
+        lambda: applying.apply(session, organization_id, backfill_id, actor=actor, at=at, trial=dry_run),
         at=at,
         dry_run=dry_run,
     )
@@ -96,7 +96,7 @@ def revert(
         session,
         organization_id,
         backfill_id,
-        lambda: applying.revert(session, organization_id, backfill_id, reason=reason, actor=actor, at=at),
+        lambda: applying.revert(session, organization_id, backfill_id, reason=reason, actor=actor, at=at, trial=dry_run),
         at=at,
         dry_run=dry_run,
     )

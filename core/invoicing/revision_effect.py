@@ -83,7 +83,7 @@ class RevisionEffect:
 
 
 def apply(session: Session, revision: MetricRevision, *, actor: Actor, at: datetime, dry_run: bool = False) -> RevisionEffect:
-    """As `settling.apply`, with what it changes; with `dry_run` nothing stays changed. `at` is real time."""
+    """As `settling.apply`, with what it changes; with `dry_run` nothing stays changed, and counting goes on. `at` is real time."""
     open_at = at - timedelta(days=config.current().adjustment_days)
     asked = {"old": revision.metric.number, "new": revision.number, "open_at": open_at}
     differs = tuple(Differs(*row) for row in session.execute(DIFFERENT, asked))
@@ -91,7 +91,7 @@ def apply(session: Session, revision: MetricRevision, *, actor: Actor, at: datet
     with suppress(_OnlyTried), session.begin_nested():
         subjects = subjects_of(session, [one.organization_id for one in differs[:RATED_MAX]], at)
         before = rated(session, subjects) if subjects else []
-        settling.apply(session, revision, actor=actor, at=at)
+        settling.apply(session, revision, actor=actor, at=at, trial=dry_run)
         after = rated(session, subjects) if subjects else []
         owners = {subject.subscription_id: subject.organization_id for subject in subjects}
         for change in changes(before, after, at):

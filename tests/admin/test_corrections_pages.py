@@ -6,15 +6,19 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from admin import backfills
 from core import clock, config
 from core.audit import SYSTEM, AuditEvent
 from core.identity.models import OperatorRole, Organization
+from core.metering.corrections import progress
+from core.metering.corrections.progress import Progress, Step
 from core.metering.models import usage_pending
 from core.metering.rejections.tables import usage_rejections
 from core.subscriptions import lifecycle
@@ -22,6 +26,7 @@ from tests.admin.conftest import Enter
 from tests.factories import make_organization, make_plan
 from tests.metering.stored import Store
 
+HX = {"HX-Request": "true"}
 WHY = "The collector was down that night."
 
 
@@ -96,3 +101,30 @@ def test_a_file_is_tried_then_applied_by_a_second_person_and_taken_back(
         assert words in after
     client.post(f"{where}/revert", data={"csrf_token": token, "idempotency_key": "revert-it", "reason": WHY})
     assert "Taken back" in client.get(where).text
+
+
+def test_a_large_file_is_tried_behind_its_page(
+    client: FlaskClient, session: Session, enter: Enter, account: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, yesterday = enter(OperatorRole.FINANCE), (clock.now() - timedelta(days=1)).isoformat()
+    monkeypatch.setattr(backfills, "TRIED_AT_ONCE", 1)
+    content = f"event_name,idempotency_key,timestamp,quantity\ncalls,f1,{yesterday},40\ncalls,f2,{yesterday},60\n".encode()
+    form = {"csrf_token": token, "idempotency_key": "file-large", "account": "quillmark", "reason": WHY}
+    where = client.post("/admin/events/backfills", data={**form, "file": (BytesIO(content), "large.csv")}).location
+    shown = client.get(where).text
+    assert f'hx-get="{where}?tried=1"' in shown
+    assert ">Apply<" not in shown
+    for found in (client.get(f"{where}?tried=1", headers=HX).text, client.get(f"{where}?tried=1").text):
+        assert "€50.00" in found
+        assert ">Apply<" in found
+    mine = UUID(where.rpartition("/")[2])
+    monkeypatch.setattr(progress, "running", lambda _: {mine: Progress(Step.COUNTING, 1, 2)})
+    shown = client.get(where).text
+    assert "1 of 2 events counted" in shown
+    assert "hx-get" in shown
+    assert "€50.00" not in shown  # nobody waits for what is being done
+    assert "1 of 2 events counted" in client.get(f"{where}/work?was=1", headers=HX).text
+    assert client.get(f"{where}/work", headers={}).status_code == 303
+    monkeypatch.setattr(progress, "running", lambda _: {})
+    assert client.get(f"{where}/work?was=1", headers=HX).headers["HX-Redirect"] == where
+    assert "events counted" not in client.get(f"{where}/work", headers=HX).text

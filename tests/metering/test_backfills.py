@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from core import clock
@@ -21,8 +22,9 @@ from core.db import transaction
 from core.errors import Conflict, Invalid, InvalidTransition
 from core.identity.models import Organization
 from core.metering import recount
-from core.metering.corrections import applying, events, staging
+from core.metering.corrections import applying, events, gate, progress, staging
 from core.metering.corrections.files import FileForm
+from core.metering.corrections.progress import Progress, Step
 from core.metering.corrections.staging import Backfill
 from tests.factories import make_organization
 from tests.metering.conftest import Metering
@@ -143,6 +145,24 @@ def test_what_was_corrected_since_is_not_taken_back(session: Session, store: Sto
     assert recount.differences(session, start=START, end=END) == []
 
 
+GATE = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND pid = pg_backend_pid()")
+
+
+def test_a_trial_lets_counting_go_on(session: Session, store: Store, organization: Organization) -> None:
+    staged = _stage(session, organization, [_line(store.event_name, f"f-{n}", START, value=n, kind="a") for n in range(3)])
+    epoch, before = session.scalar(text("SELECT epoch FROM usage_state")), _everything(session)
+    with session.begin_nested() as savepoint:
+        tried = applying.apply(session, organization.id, staged.id, actor=SYSTEM, at=LATER, trial=True)
+        assert session.scalar(GATE, {"lock": gate.LOCK}) == 0
+        assert session.scalar(text("SELECT epoch FROM usage_state")) == epoch
+        savepoint.rollback()
+    assert _everything(session) == before
+    done = applying.apply(session, organization.id, staged.id, actor=SYSTEM, at=LATER)
+    assert session.scalar(GATE, {"lock": gate.LOCK}) == 1
+    assert session.scalar(text("SELECT epoch FROM usage_state")) == (epoch or 0) + 1
+    assert (tried.counted, tried.instants) == (done.counted, done.instants)
+
+
 def test_the_keys_of_a_file_are_known_to_the_aggregator_until_it_is_taken_back(metering: Metering) -> None:
     metering.metric("pages", "sum")
     organization_id, token = metering.organization()
@@ -175,3 +195,35 @@ def test_the_keys_of_a_file_are_known_to_the_aggregator_until_it_is_taken_back(m
         assert session.scalar(text("SELECT sum(quantity) FROM usage_rollups")) == 7 + 2 + 100
         session.execute(text("UPDATE usage_events SET quantity = 2 WHERE idempotency_key = 'live-0'"))
         assert [one.recounted for one in recount.lost(session, **span)] == [(1, 7)]
+
+
+def test_others_see_how_far_it_is_and_what_is_cut_off_leaves_nothing(metering: Metering) -> None:
+    metric_id = metering.metric("steps", "sum")
+    organization_id, _ = metering.organization()
+    metering.count()
+    now = clock.now()
+    lines = [_line("steps", f"s-{n}", now - timedelta(days=1)) for n in range(12)]
+    with metering.app.app_context(), transaction() as session:
+        staged = _stage(session, session.get_one(Organization, organization_id), lines, now)
+
+    def apply(session: Session) -> None:
+        applying.apply(session, organization_id, staged.id, actor=SYSTEM, at=now)
+        name = "SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'backfill %%'"
+        [(pid, written)] = metering.rows(name)
+        assert progress.read([written]) == {staged.id: Progress(Step.COUNTING, 12, 12)}
+        if fails:
+            metering.rows("SELECT pg_terminate_backend(%s)", pid)
+
+    for fails in (True, False):
+        try:
+            with metering.app.app_context(), transaction() as session:
+                assert progress.running(session) == {}
+                apply(session)
+        except OperationalError:
+            assert fails
+        stored = metering.value("SELECT count(*) FROM usage_events WHERE idempotency_key LIKE 's-%%'")
+        assert stored == (0 if fails else 12)
+    with metering.app.app_context(), transaction() as session:
+        assert progress.running(session) == {}
+        assert staging.get(session, organization_id, staged.id).status == "applied"
+    assert metering.sums([(organization_id, metric_id, now - timedelta(days=2), now)]) == [12]

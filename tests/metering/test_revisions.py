@@ -78,6 +78,12 @@ def test_a_revision_counts_beside_the_metric_and_takes_its_place(metering: Meter
     assert total(metering, organization_id, metric_id) == 60  # nothing shows before it is applied
     assert differences(metering) == []
 
+    with metering.app.app_context(), transaction() as session, session.begin_nested() as savepoint:
+        revision = proposing.get(session, metrics.find(session, str(metric_id)), revision_id)
+        settling.apply(session, revision, actor=SYSTEM, at=clock.now(), trial=True)
+        send(5, timedelta(hours=5), cached=20)
+        metering.count()  # a trial lets counting go on
+        savepoint.rollback()
     settle(metering, metric_id, revision_id)
     assert total(metering, organization_id, metric_id) == 80
     send(6, timedelta(hours=5), cached=71)

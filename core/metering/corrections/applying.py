@@ -7,7 +7,7 @@ must be known to it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,9 @@ from core.audit import Actor
 from core.errors import Conflict, InvalidTransition, NotFound
 from core.metering import columns as column_form
 from core.metering import counting, places, rollups
-from core.metering.corrections import gate, hours, staging
+from core.metering.columns import Corrupt
+from core.metering.corrections import gate, hours, progress, staging
+from core.metering.corrections.progress import Step
 from core.metering.corrections.staging import APPLIED, REVERTED, STAGED, Backfill, Names
 from core.metering.counting import Batch, Counted
 from core.metering.dedup import Claim
@@ -32,6 +34,7 @@ from core.metering.runs import ENTRY, Entries
 from core.metering.tables import usage_backfill_rows, usage_backfills
 
 BATCH_EVENTS = 5_000
+SEED = "SELECT dedup_seed FROM usage_state"
 READ_KEYS_ANEW = "UPDATE usage_state SET epoch = epoch + 1 RETURNING dedup_seed"
 ROWS = """SELECT line, event, idempotency_key FROM usage_backfill_rows WHERE backfill_id = %s AND line > %s ORDER BY line LIMIT %s"""
 COUNTED_KEYS = """SELECT idempotency_key FROM usage_backfill_rows WHERE backfill_id = %(id)s
@@ -83,29 +86,37 @@ class _Claims:
         return Claim(np.ones(len(keys), np.bool_), keys["fingerprint"].copy())
 
 
-def apply(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, *, actor: Actor, at: datetime) -> Done:
-    """Count the file's events. InvalidTransition unless it is staged, Conflict when a line cannot count. `at`: organization's present."""
+def apply(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, *, actor: Actor, at: datetime, trial: bool = False) -> Done:
+    """Count the file's events. InvalidTransition unless it is staged, Conflict when a line cannot count. `at`: organization's present.
+
+    A `trial` (see gate) is what its caller takes back.
+    """
     row = _locked(session, organization_id, backfill_id, STAGED)
     if row.refused:
         raise Conflict(f"{row.refused} lines of the file cannot count. Correct them and stage the file again.", code="faulty_lines")
-    with gate.held(session) as connection:
+    with gate.connected(session) as connection:
+        parts = list(_judged(connection, row, at))
+    with gate.held(session, trial=trial) as connection:
         organization, touched = _touched(connection, row)
-        _check_whole(connection, organization, touched)
+        _check_whole(connection, organization, touched, trial=trial)
         asked = {"id": backfill_id, "organization": organization}
         counted_keys = {key for (key,) in connection.execute(COUNTED_KEYS, asked)}
         void_keys = {key for (key,) in connection.execute(VOIDED_KEYS, asked)} - counted_keys
         types = _types(connection, {event for event, *_ in touched})
-        seed, claims, batches, total = _keys_anew(connection), _Claims(), [], 0
-        for part in _parts(connection, row, counted_keys | void_keys, at):
+        seed, claims, batches, total = _keys_anew(connection, trial=trial), _Claims(), [], 0
+        for part in _without(parts, counted_keys | void_keys):
             batch = _logged(connection, organization_id, part)
             counted = counting.count([batch], types, seed, claims.claim)
+            if counted.poisoned:
+                raise Corrupt(counted.poisoned[0][1])
             gate.emptied(connection)
             rollups.write(connection, counted)
             places.note(connection, counted.keys)
             rollups.settle(connection, counted, at=instant(batch.received_at))
             batches.append(batch.id)
             total += _size(counted)
-        segments = [_remember(connection, keys) for keys in claims.taken]
+            progress.note(connection, backfill_id, Step.TRYING if trial else Step.COUNTING, total, row.events)
+        segments = [] if trial else [_remember(connection, keys) for keys in claims.taken]
     values = {"status": APPLIED, "applied_at": at, "applied_by_label": actor.label, "batch_ids": batches, "segment_ids": segments}
     made = _moved(session, organization_id, backfill_id, values)
     known, void = len(counted_keys), len(void_keys)
@@ -113,14 +124,16 @@ def apply(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, 
     return Done(made, total, known, void, _instants(touched))
 
 
-def revert(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, *, reason: str, actor: Actor, at: datetime) -> Done:
+def revert(
+    session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID, *, reason: str, actor: Actor, at: datetime, trial: bool = False
+) -> Done:
     """Take every event of an applied file back. Conflict when one of them was corrected since; InvalidTransition unless it is applied."""
     row = _locked(session, organization_id, backfill_id, APPLIED)
-    with gate.held(session) as connection:
+    with gate.held(session, trial=trial) as connection:
         if (corrected := _one(connection, CORRECTED, row.batch_ids)) > 0:
             raise Conflict(f"{corrected} events of the file were corrected since; void the others one by one.", code="corrected_since")
         organization, touched = _touched(connection, row)
-        _check_whole(connection, organization, touched)
+        _check_whole(connection, organization, touched, trial=trial)
         who = {"actor_kind": actor.kind, "actor_id": actor.id, "actor_label": actor.label, "reason": reason, "at": at}
         events = sorted({event for event, *_ in touched})
         span = {"first": min(_instants(touched)), "last": max(_instants(touched))}
@@ -129,7 +142,7 @@ def revert(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID,
         for event, of_event in _by_event(touched).items():
             hours.add_up(connection, organization, event, of_event)
         released = _release(connection, row.segment_ids)
-        _keys_anew(connection)
+        _keys_anew(connection, trial=trial)
     made = _moved(session, organization_id, backfill_id, {"status": REVERTED, "reverted_at": at, "reverted_by_label": actor.label})
     audit.record(session, actor, "usage_backfill.reverted", made, at=at, reason=reason, events=taken, file_name=made.file_name)
     return Done(made, taken, 0, 0, _instants(touched), released)
@@ -161,6 +174,8 @@ def _moved(session: Session, organization_id: uuid.UUID, backfill_id: uuid.UUID,
 
 
 Touched = Sequence[tuple[int, datetime, datetime, datetime]]
+Judged = tuple[column_form.Columns | None, Sequence[tuple[str, str]]]
+"""Lines that can count, and the key and the fault of each that cannot."""
 
 
 def _touched(connection: Connection[Any], row: Any) -> tuple[int, Touched]:
@@ -176,9 +191,9 @@ def _by_event(touched: Touched) -> dict[int, set[datetime]]:
     return found
 
 
-def _check_whole(connection: Connection[Any], organization: int, touched: Touched) -> None:
+def _check_whole(connection: Connection[Any], organization: int, touched: Touched, *, trial: bool) -> None:
     for event, of_event in _by_event(touched).items():
-        hours.check_whole(connection, organization, event, of_event)
+        hours.check_whole(connection, organization, event, of_event, trial=trial)
 
 
 def _instants(touched: Touched) -> tuple[datetime, ...]:
@@ -189,18 +204,27 @@ def _types(connection: Connection[Any], events: Collection[int]) -> dict[int, Ev
     return {number: event_type("", number, tuple(hours.meters(connection, number))) for number in events}
 
 
-def _parts(connection: Connection[Any], row: Any, skipped: Collection[str], at: datetime) -> Any:
-    """The events to be counted, a batch of the log at a time, judged again: a metric may have changed since they were staged."""
-    names, line = Names(connection), 0
+def _judged(connection: Connection[Any], row: Any, at: datetime) -> Iterator[Judged]:
+    """The file's lines, a batch of the log at a time, judged again: a metric may have changed since they were staged."""
+    names, line, done = Names(connection), 0, 0
     while rows := connection.execute(ROWS, (row.id, line, BATCH_EVENTS)).fetchall():
-        line = rows[-1][0]
-        raws = [bytes(raw) for _, raw, key in rows if key not in skipped]
-        if not raws:
-            continue
-        judged, refused = staging.judge(names, row.organization_id, raws, at)
-        if refused or judged is None:
-            raise Conflict(f"A line of the file cannot count any more: {refused[0].detail} Stage it again.", code="faulty_lines")
-        yield judged
+        line, done = rows[-1][0], done + len(rows)
+        columns, refused = staging.judge(names, row.organization_id, [bytes(raw) for _, raw, _ in rows], at)
+        yield columns, [(rows[one.index][2], one.detail) for one in refused]
+        progress.note(connection, row.id, Step.JUDGING, done, row.events)
+
+
+def _without(parts: Iterable[Judged], skipped: Collection[str]) -> Iterator[column_form.Columns]:
+    """What of each batch is to be counted. Conflict when a line of it cannot count any more."""
+    left_out = {key.encode() for key in skipped}
+    for columns, refused in parts:
+        detail = next((detail for key, detail in refused if key not in skipped), None)
+        if detail is not None:
+            raise Conflict(f"A line of the file cannot count any more: {detail} Stage it again.", code="faulty_lines")
+        if columns is not None:
+            kept = np.array([row for row, key in enumerate(columns.texts.all_keys()) if key not in left_out], np.int64)
+            if len(kept):
+                yield column_form.only(columns, kept)
 
 
 def _logged(connection: Connection[Any], organization_id: uuid.UUID, part: column_form.Columns) -> Batch:
@@ -216,9 +240,9 @@ def _size(counted: Counted) -> int:
     return sum(fate.counted for fate in counted.fates)
 
 
-def _keys_anew(connection: Connection[Any]) -> int:
+def _keys_anew(connection: Connection[Any], *, trial: bool) -> int:
     """Have the aggregator read the keys again once this commits; returns the keys' seed."""
-    return _one(connection, READ_KEYS_ANEW)
+    return _one(connection, SEED if trial else READ_KEYS_ANEW)
 
 
 def _remember(connection: Connection[Any], keys: Entries) -> int:

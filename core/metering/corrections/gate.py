@@ -22,13 +22,15 @@ TEMPORARY = ("flush_sums", "flush_tallies", "flush_values", "flush_counts")
 
 
 @contextmanager
-def held(session: Session) -> Iterator[Connection[Any]]:
+def held(session: Session, *, trial: bool = False) -> Iterator[Connection[Any]]:
     """Let nothing be counted until the session's transaction ends; gives its connection, on which rollups can be written.
 
-    What was counted before is seen by the next statement.
+    What was counted before is seen by the next statement. Of a `trial`, which its caller takes back, counting goes on: it may see a flush
+    more in one statement than in the one before.
     """
     with connected(session) as connection:
-        connection.execute(HOLD)
+        if not trial:
+            connection.execute(HOLD)
         rollups.prepare(connection)
         yield connection
 

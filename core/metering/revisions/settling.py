@@ -32,8 +32,8 @@ CARRY = """INSERT INTO {table} ({columns}) SELECT {values} FROM {table}
   ON CONFLICT DO NOTHING"""
 
 
-def apply(session: Session, revision: MetricRevision, *, actor: Actor, at: datetime) -> MetricRevision:
-    """Let the revision be what the metric says. InvalidTransition unless it is open, Conflict while it is being counted.
+def apply(session: Session, revision: MetricRevision, *, actor: Actor, at: datetime, trial: bool = False) -> MetricRevision:
+    """Let the revision be what the metric says. InvalidTransition unless it is open, Conflict while it is counted; `trial` as in gate.
 
     Sums of days whose events are archived and gone are carried over where both definitions add up alike; else Conflict.
     """
@@ -41,7 +41,7 @@ def apply(session: Session, revision: MetricRevision, *, actor: Actor, at: datet
     if revision.counted_at is None:
         raise Conflict("The revision is still being counted; look again in a moment.", code="being_counted")
     before, was = said(metric), rest(metric)
-    with gate.held(session) as connection:
+    with gate.held(session, trial=trial) as connection:
         _carry_over(connection, metric, revision)
     theirs = {name: getattr(revision, name) for name in COUNTED}
     mine = {name: getattr(metric, name) for name in COUNTED}
