@@ -16,7 +16,7 @@ from core.db import db, transaction
 from core.errors import BillingError, NotFound
 from core.identity.models import Organization
 from core.invoicing import quote as quotes
-from core.subscriptions import attachable
+from core.subscriptions import attachable, items
 from core.subscriptions.models import PlanChangeQuote, Subscription
 from web.auth import requires
 from web.htmx import redirect_to
@@ -42,7 +42,7 @@ def quote_removal(subscription_id: UUID, item_id: UUID) -> Response:
     """Price taking it away with the end of the period."""
 
     def made(owner: Organization, row: Subscription, at: datetime) -> PlanChangeQuote:
-        item = next((found for found in row.items if found.id == item_id), None)
+        item = next((found for found in items.held(row, at) if found.id == item_id), None)
         if item is None:
             raise NotFound("The subscription has no such item.")
         return quotes.create_for_add_on(

@@ -136,7 +136,7 @@ def change_plan(call: Call, subscription_id: uuid.UUID, body: PlanChangeIn) -> P
             now = "" if error.total_minor is None else f" It would be {amount(error.total_minor, quote.currency)} {quote.currency} now."
             raise Conflict(f"{error.message}{now}", code=error.code, errors=error.errors) from error
     shown = InvoiceOut(**invoice_head(invoice)) if invoice else None
-    return PlanChangeOut(quote=_quote(quote), subscription=subscription_out(subscription, at), invoice=shown)
+    return PlanChangeOut(quote=quote_out(quote), subscription=subscription_out(subscription, at), invoice=shown)
 
 
 @endpoint("DELETE", "/billing/subscriptions/<uuid:subscription_id>/plan-change", scope=Scope.BILLING_WRITE, tag=TAG)
@@ -159,7 +159,8 @@ def _version(call: Call, subscription: Subscription, body: PlanChangeIn, at: dat
     return (running or list(subscription.terms))[-1].plan_version
 
 
-def _quote(row: PlanChangeQuote) -> QuoteOut:
+def quote_out(row: PlanChangeQuote) -> QuoteOut:
+    """A stored quote as the API shows it."""
     return QuoteOut(
         id=row.id,
         subscription_id=row.subscription_id,

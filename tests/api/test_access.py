@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
     "change_plan": {"plan": "starter"},
     "attach_item": {"plan": "support"},
     "change_item": {"quantity": "2"},
+    "quote_item": {"plan": "support"},
     "add_payment_method": {"provider_token": "pm_card_visa"},
     "open_setup_session": {"success_url": "https://a.example/", "cancel_url": "https://a.example/"},
     "refund_invoice": {"reason": "A mistake"},

@@ -66,6 +66,34 @@ def test_an_add_on_and_a_coupon_are_attached_changed_and_taken_away(api: Api, cl
     assert api.call("PATCH", f"{path}/{support['id']}", {"quantity": "4"}).status_code == 409
 
 
+def test_an_add_on_and_a_coupon_are_quoted_and_charged_as_quoted(api: Api, customer: str) -> None:
+    api.made("/billing/plans", plan_body("team"))
+    api.made("/billing/plans", plan_body("support", kind="add_on", base_price="30"))
+    off = [{"code": "off", "model": "discount", "percent_off": "10"}]
+    api.made("/billing/plans", plan_body("launch", kind="coupon", base_price="0", prices=off))
+    started = api.made("/billing/subscriptions", {"organization_id": customer, "plan": "team"})
+    path = f"/billing/subscriptions/{started['id']}"
+    api.made("/billing/invoices", {"subscription_id": started["id"]})
+    for wrong, pointer in (({}, "/plan"), ({"plan": "team"}, "/plan"), ({"plan": "support", "quantity": "0"}, "/quantity")):
+        assert api.post(f"{path}/items/quote", wrong).get_json()["errors"][0]["pointer"] == pointer
+    assert api.post(f"{path}/items/quote", {"item_id": started["id"]}).get_json()["errors"][0]["pointer"] == "/item_id"
+
+    for given, lines in (
+        ({"plan": "support", "quantity": "2"}, [("base", "60.00")]),
+        ({"plan": "launch"}, [("off", "-16.00")]),
+    ):
+        quote = api.made(f"{path}/items/quote", given)
+        assert [(line["code"], line["amount"]) for line in quote["lines"]] == lines
+        done = api.made(f"{path}/plan-change", {"quote_id": quote["id"]})
+        assert done["invoice"]["total"] == quote["total"]
+    held = {item["plan"]: item for item in done["subscription"]["items"]}
+    assert (held["support"]["quantity"], held["launch"]["end_at"]) == ("2", None)
+    assert api.post(f"{path}/items/quote", {"item_id": held["launch"]["id"], "quantity": "3"}).status_code == 422
+    ended = [api.made(f"{path}/items/quote", {"item_id": held[code]["id"], "quantity": "0"}) for code in ("support", "launch")]
+    assert [quote["effective_at"] == started["current_period_end"] for quote in ended] == [False, True]
+    assert [line["amount"] for line in ended[0]["lines"]] == ["-60.00", "6.00"]  # with the tenth that was taken off
+
+
 def test_no_plan_bills_what_an_add_on_bills_already(api: Api, customer: str) -> None:
     api.made("/billing/metrics", {"code": "calls", "name": "Calls", "aggregation": "sum"})
     calls = [{"code": "calls", "metric": "calls", "model": "per_unit", "unit_price": "1"}]
