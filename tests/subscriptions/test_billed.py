@@ -191,6 +191,15 @@ def test_a_planned_change_takes_hold_with_the_new_period(session: Session, organ
     assert subscription.plan_id == pro.plan_id
 
 
+def test_changes_planned_one_after_the_other_are_a_ramp_of_a_running_subscription(session: Session, organization: Organization) -> None:
+    plans = [make_plan(session, base_price=price) for price in ("100.00", "200.00", "300.00")]
+    subscription = start(session, organization, plans[0])
+    bill(session, subscription, until=START)
+    for month, plan in zip((7, 8), plans[1:], strict=True):
+        plan_change.apply(session, subscription, to=plan, at=START, effective_at=datetime(2026, month, 1, tzinfo=UTC), actor=SYSTEM)
+    assert bill(session, subscription, until=datetime(2026, 8, 2, tzinfo=UTC)) == [[("charge", 20000)], [("charge", 30000)]]
+
+
 def test_a_free_plan_has_periods_whatever_is_planned(session: Session, organization: Organization) -> None:
     free, paid = make_plan(session, base_price="0"), make_plan(session, base_price="100.00")
     subscription = start(session, organization, free)
