@@ -19,6 +19,7 @@ from api.drop_in import front
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
+from core.identity.keys import RecentKeys
 from core.metering import memory
 from core.metering.lines import Prompt
 from core.reader import Reader
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         jobs.connect(settings.redis_url)
     db.init_app(app)
     app.extensions["reader"] = Reader(settings.database_url, connections=settings.web_threads, kind=Prompt)
+    app.extensions["recent_keys"] = RecentKeys()
     for part in (requests, csp, htmx, filters, assets, shell, errors, auth, csrf):
         part.init_app(app)
     _add_sites(app)

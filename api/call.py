@@ -74,18 +74,24 @@ class Call:
         return clock.now(organization)
 
 
-def authenticated(scope: str) -> Call:
-    """The call of this request; raises Unauthenticated, or Forbidden when the key lacks `scope`."""
+def authenticated(scope: str, *, recent: bool = False) -> Call:
+    """The call of this request; raises Unauthenticated, or Forbidden when the key lacks `scope`.
+
+    With `recent` the key may be one that was looked up a moment ago.
+    """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")
     at = clock.now()
     reads: Reads = current_app.extensions["reader"]
-    key = keys.authenticate(reads, token.strip(), at=at)
+    known: keys.RecentKeys | None = current_app.extensions["recent_keys"] if recent else None
+    key = keys.authenticate(reads, token.strip(), at=at, recent=known)
     _limit(key.id)
     if keys.needs_touch(key, at=at):
         with transaction() as session:
             keys.touch(session, key.id, at=at)
+        if known is not None:
+            known.forget(token.strip())
     actor = Actor("api_key", str(key.id), f"{key.name} ({key.prefix})", g.get("request_id", ""), request.remote_addr or "")
     g.actor = actor
     if not permissions.scope_allows(key.scopes, scope):

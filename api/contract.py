@@ -74,6 +74,7 @@ class Endpoint:
     produces: str
     statuses: tuple[int, ...]
     secret: str | None
+    often: bool
     view: Callable[..., Any]
     body: type[Any] | None
     query: type[Any] | None
@@ -108,11 +109,12 @@ def endpoint(
     produces: str = JSON,
     statuses: Sequence[int] = (),
     secret: str | None = None,
+    often: bool = False,
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Declare a route. A `stepwise` one (a provider is called, a worker is waited for) opens its transactions itself.
 
     `statuses` are further answers with the same body (202 while something is still on its way); `secret` names a field of the
-    answer that is not kept for a replay.
+    answer that is not kept for a replay. What is asked `often`, before every request of a product, takes a key known for a moment.
     """
 
     def declare(view: Callable[..., R]) -> Callable[..., R]:
@@ -128,6 +130,7 @@ def endpoint(
                 produces=produces,
                 statuses=tuple(statuses),
                 secret=secret,
+                often=often,
                 view=view,
                 body=hints.get("body"),
                 query=hints.get("query"),

@@ -100,7 +100,7 @@ class Whose(Input):
     organization_id: Reference | None = None
 
 
-@endpoint("GET", "/entitlements/check", scope=Scope.BILLING_READ, tag=TAG)
+@endpoint("GET", "/entitlements/check", scope=Scope.BILLING_READ, tag=TAG, often=True)
 def check_entitlement(call: Call, query: CheckQuery) -> DecisionOut:
     """Decide whether a customer may use a feature, or that much more of a metric.
 

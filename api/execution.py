@@ -42,7 +42,7 @@ def mount(blueprint: Blueprint) -> None:
 
 def _carry_out(declared: Endpoint, **path: Any) -> Response:
     request.max_content_length = reading.BODY_BYTES_MAX
-    call = authenticated(declared.scope)
+    call = authenticated(declared.scope, recent=declared.often)
     if any(isinstance(value, str) and reading.UNSTORABLE.search(value) for value in path.values()):
         raise NotFound("There is nothing with this name.")
     arguments: dict[str, Any] = dict(path)

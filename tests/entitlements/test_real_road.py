@@ -42,7 +42,9 @@ def cut_connections(url: str) -> None:
         )
 
 
-def test_what_was_committed_holds_for_the_next_question(committed_app: Flask, committed_database_url: str) -> None:
+def test_what_was_committed_holds_for_the_next_question(
+    committed_app: Flask, committed_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with committed_app.app_context(), transaction() as session:
         organization, other, metric = make_organization(session), make_organization(session), make_metric(session, "calls")
         organization_id, code = organization.id, metric.code
@@ -69,6 +71,9 @@ def test_what_was_committed_holds_for_the_next_question(committed_app: Flask, co
     with committed_app.app_context(), transaction() as session:
         key = keys.authenticate(session, token, at=clock.now())
         keys.revoke(session, organization_id, key.id, actor=SYSTEM, at=clock.now())
+    held = client.post("/api/v1/entitlements/consume", json={"metric": code, "key": "late"}, headers=bearer(token))
+    assert (held.status_code, held.json and held.json["code"]) == (401, "revoked_key")
+    monkeypatch.setattr(keys, "RECENT_SECONDS", 0.0)  # what only asks may know the key for so long
     assert (ask()[0], ask()[1]["code"]) == (401, "revoked_key")
 
 
