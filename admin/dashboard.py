@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -94,10 +95,11 @@ def _billing(now: datetime) -> dict[str, Any]:
     currency = request.args.get("currency") if request.args.get("currency") in known else known[0]
     assert currency is not None
     month = datetime.combine(today.replace(day=1), time(), UTC)
-    mrr, before = (billing.recurring(session, currency, at=at) for at in (now, month))
+    mrr, before = billing.recurring(session, currency, at=(now, month))
     open_ = billing.receivables(session, currency, on=today)
     first = _month(today, 1 - MONTHS)
-    invoiced = billing.invoiced_by_month(session, currency, since=first)
+    issued = billing.invoiced(session, currency, since=first, on=today)
+    invoiced = issued.months
     parts = [(fill, Decimal(age.minor)) for fill, age in zip(AGE_FILLS, open_.ages, strict=True) if age.minor]
     return {
         "currency": currency,
@@ -107,7 +109,7 @@ def _billing(now: datetime) -> dict[str, Any]:
         "receivables": open_,
         "ages": list(zip(AGE_FILLS, open_.ages, strict=True)),
         "age_bar": stacked_bar(parts) if parts else Markup(""),
-        "days_outstanding": billing.days_outstanding(session, currency, open_.minor, on=today),
+        "days_outstanding": issued.days_outstanding(open_.minor),
         "collected": billing.collected(session, currency, since=month, until=now + DAY),
         "invoiced": [(_month(today, back), invoiced.get(_month(today, back), 0)) for back in range(1 - MONTHS, 1)],
         "year": bar_chart(_year(invoiced, currency, today)),
@@ -121,7 +123,7 @@ def _ingestion(now: datetime) -> dict[str, Any]:
     return {"ingestion": seen, "fresh": metering.freshness(session, None, at=now), "spark": sparkline(seen.minutes)}
 
 
-def _year(invoiced: dict[date, int], currency: str, today: date) -> Chart:
+def _year(invoiced: Mapping[date, int], currency: str, today: date) -> Chart:
     """Twelve months, the running one hatched; the scale in thousands when the amounts are."""
     months = [_month(today, back) for back in range(1 - MONTHS, 1)]
     amounts = [to_decimal(max(0, invoiced.get(month, 0)), currency) for month in months]

@@ -9,8 +9,23 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    DateTime,
+    Integer,
+    and_,
+    case,
+    column,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+    values,
+)
+from sqlalchemy.orm import Session, joinedload
 
 from core.catalog.models import PlanVersion
 from core.identity.models import Organization
@@ -76,6 +91,18 @@ class Receivables:
         return sum(age.minor for age in self.ages if age.above is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Invoiced:
+    """Net amounts by the first day of the month of issue, and with tax what was invoiced in the last 90 days; minor units."""
+
+    months: Mapping[date, int]
+    sales_minor: int
+
+    def days_outstanding(self, open_minor: int) -> Decimal | None:
+        """How many days of sales are open: open amount over what was invoiced in the last 90 days; None without invoices."""
+        return Decimal(open_minor) / Decimal(self.sales_minor) * SALES_DAYS if self.sales_minor > 0 else None
+
+
 def currencies(session: Session) -> list[str]:
     """The currencies accounts are billed in, the commonest first."""
     currency = Organization.currency
@@ -83,39 +110,49 @@ def currencies(session: Session) -> list[str]:
     return [row[0] for row in rows]
 
 
-def recurring(session: Session, currency: str, *, at: datetime) -> Recurring:
-    """The monthly recurring revenue of the terms and add-ons that hold at `at`.
+def recurring(session: Session, currency: str, *, at: Sequence[datetime]) -> list[Recurring]:
+    """The monthly recurring revenue of the terms and add-ons that hold at each of these instants.
 
     Each recurring price at its quantity, over the months of its period; discounts and commitments are not in it.
     """
-    term = SubscriptionTerm
-    rows = session.execute(
-        select(term.plan_version_id, term.quantity, term.quantities, func.count())
-        .join(Subscription, Subscription.id == term.subscription_id)
-        .where(Subscription.currency == currency, ~term.is_trial)
-        .where(term.start_at <= at, or_(term.end_at.is_(None), term.end_at > at))
-        .group_by(term.plan_version_id, term.quantity, term.quantities)
-    ).all()
-    found = [*rows, *_attached(session, currency, at)]
-    versions = session.scalars(select(PlanVersion).where(PlanVersion.id.in_({row[0] for row in found}))).all() if found else []
-    by_id = {version.id: version for version in versions}
-    fees = (_monthly(by_id[version], currency, quantity, named) * count for version, quantity, named, count in found)
-    total = sum(fees, Fraction(0))
-    return Recurring(round_half_up(Decimal(total.numerator) / Decimal(total.denominator), currency), sum(row[3] for row in rows))
+    rows = session.execute(_held(currency, at)).all()
+    wanted = select(PlanVersion).where(PlanVersion.id.in_({row.plan_version_id for row in rows})).options(joinedload(PlanVersion.rules))
+    by_id = {version.id: version for version in session.scalars(wanted).unique()} if rows else {}
+    found = []
+    for place in range(len(at)):
+        mine = [row for row in rows if row.place == place]
+        fees = (_monthly(by_id[row.plan_version_id], currency, row.quantity, row.quantities) * row.number for row in mine)
+        total = sum(fees, Fraction(0))
+        minor = round_half_up(Decimal(total.numerator) / Decimal(total.denominator), currency)
+        found.append(Recurring(minor, sum(row.number for row in mine if row.is_term)))
+    return found
 
 
-def _attached(session: Session, currency: str, at: datetime) -> Sequence[Any]:
-    """Version, quantity, named quantities and number of the add-ons that hold at `at` on terms that are paid for."""
+def _held(currency: str, at: Sequence[datetime]) -> CompoundSelect[Any]:
+    """Version, quantity, named quantities and number of what holds at each instant on terms that are paid for: the terms, and add-ons."""
     term, item = SubscriptionTerm, SubscriptionItem
-    return session.execute(
-        select(item.plan_version_id, item.quantity, term.quantities, func.count())
+    moments = values(column("place", Integer), column("at", DateTime(timezone=True)), name="moments").data(list(enumerate(at)))
+    running = (Subscription.currency == currency, ~term.is_trial, _holds(term, moments.c.at))
+    terms = (
+        select(moments.c.place, term.plan_version_id, term.quantity, term.quantities, func.count().label("number"), true().label("is_term"))
+        .join(term, _holds(term, moments.c.at))
+        .join(Subscription, Subscription.id == term.subscription_id)
+        .where(*running)
+        .group_by(moments.c.place, term.plan_version_id, term.quantity, term.quantities)
+    )
+    items = (
+        select(moments.c.place, item.plan_version_id, item.quantity, term.quantities, func.count(), false())
+        .join(item, _holds(item, moments.c.at))
         .join(Subscription, Subscription.id == item.subscription_id)
         .join(term, term.subscription_id == item.subscription_id)
-        .where(Subscription.currency == currency, ~term.is_trial)
-        .where(term.start_at <= at, or_(term.end_at.is_(None), term.end_at > at))
-        .where(item.start_at <= at, or_(item.end_at.is_(None), item.end_at > at))
-        .group_by(item.plan_version_id, item.quantity, term.quantities)
-    ).all()
+        .where(*running)
+        .group_by(moments.c.place, item.plan_version_id, item.quantity, term.quantities)
+    )
+    return union_all(terms, items)
+
+
+def _holds(part: type[SubscriptionTerm] | type[SubscriptionItem], at: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return and_(part.start_at <= at, or_(part.end_at.is_(None), part.end_at > at))
 
 
 def _monthly(version: PlanVersion, currency: str, quantity: Decimal, named: Mapping[str, str]) -> Fraction:
@@ -154,19 +191,13 @@ def collected(session: Session, currency: str, *, since: datetime, until: dateti
     return int(session.scalar(done) or 0)
 
 
-def invoiced_by_month(session: Session, currency: str, *, since: date) -> dict[date, int]:
-    """Net amounts of issued invoices, minor units, by the first day of the month of their issue date; void ones are left out."""
-    month = func.date_trunc("month", Invoice.issue_date)
+def invoiced(session: Session, currency: str, *, since: date, on: date) -> Invoiced:
+    """What was issued from the day `since` on, and in the last 90 days up to `on`; void invoices are left out."""
+    month, recent = func.date_trunc("month", Invoice.issue_date), Invoice.issue_date > on - timedelta(days=SALES_DAYS)
     rows = session.execute(
-        select(month, func.sum(Invoice.subtotal_minor))
-        .where(Invoice.issue_date >= since, Invoice.currency == currency, Invoice.status != InvoiceStatus.VOID)
+        select(month, func.sum(Invoice.subtotal_minor), func.coalesce(func.sum(Invoice.total_minor).filter(recent), 0))
+        .where(or_(Invoice.issue_date >= since, recent), Invoice.currency == currency, Invoice.status != InvoiceStatus.VOID)
         .group_by(month)
-    )
-    return {at.date(): int(minor) for at, minor in rows}
-
-
-def days_outstanding(session: Session, currency: str, open_minor: int, *, on: date) -> Decimal | None:
-    """How many days of sales are open: open amount over what was invoiced in the last 90 days; None without invoices."""
-    issued = Invoice.issue_date > on - timedelta(days=SALES_DAYS), Invoice.currency == currency, Invoice.status != InvoiceStatus.VOID
-    sales = session.scalar(select(func.sum(Invoice.total_minor)).where(*issued))
-    return Decimal(open_minor) / Decimal(int(sales)) * SALES_DAYS if sales and sales > 0 else None
+    ).all()
+    months = {at.date(): int(minor) for at, minor, _ in rows if at.date() >= since}
+    return Invoiced(months, sum(int(recently) for _, _, recently in rows))

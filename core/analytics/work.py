@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, Text, cast, func, literal, null, select, true, union_all
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.invoicing.models import Invoice, InvoiceStatus, RunError
 from core.metering.models import usage_quarantine
@@ -29,17 +29,20 @@ class Work:
 
 
 def waiting(session: Session, *, rejected_since: datetime) -> list[Work]:
-    """Every kind that has something to do; one statement each."""
+    """Every kind that has something to do; one statement."""
     held = Invoice.held_reason.is_not(None)
     kinds = (
-        _failed_payments(session),
-        _drafts(session, "drafts", ~held & Invoice.auto_finalize_at.is_(None) & Invoice.reviewed_by.is_(None)),
-        _drafts(session, "held", held),
-        _unrated(session),
-        _rejected(session, rejected_since),
-        _quarantined(session),
+        _failed_payments(),
+        _drafts("drafts", ~held & Invoice.auto_finalize_at.is_(None) & Invoice.reviewed_by.is_(None)),
+        _drafts("held", held),
+        _counted("unrated", RunError.at, RunError.resolved_at.is_(None)),
+        _rejected(rejected_since),
+        _counted("quarantined", usage_quarantine.c.received_at, true()),
     )
-    return [kind for kind in kinds if kind.count]
+    found: dict[str, list[Row[Any]]] = {}
+    for row in session.execute(union_all(*kinds)):
+        found.setdefault(row.key, []).append(row)
+    return [_work(key, rows) for key, rows in found.items()]
 
 
 def drafts_waiting(session: Session) -> int:
@@ -49,7 +52,7 @@ def drafts_waiting(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Invoice).where(*of_subscriptions, *waits)) or 0
 
 
-def _failed_payments(session: Session) -> Work:
+def _failed_payments() -> Select[Any]:
     """Open invoices whose newest charge failed, by its reason."""
     charge = BillingTransaction
     last = (
@@ -61,53 +64,50 @@ def _failed_payments(session: Session) -> Work:
         .subquery()
     )
     reason = func.coalesce(last.c.failure_reason, "no reason given")
-    rows = session.execute(
-        select(reason, last.c.currency, func.count(), func.sum(last.c.amount_due_minor), func.min(last.c.created_at))
+    return (
+        _kind("failed_payments", reason, last.c.currency, func.sum(last.c.amount_due_minor), last.c.created_at)
         .where(last.c.status == TransactionStatus.FAILED)
         .group_by(reason, last.c.currency)
-    ).all()
-    return _work("failed_payments", rows)
+    )
 
 
-def _drafts(session: Session, key: str, which: ColumnElement[bool]) -> Work:
-    rows = session.execute(
-        select(Invoice.reason, Invoice.currency, func.count(), func.sum(Invoice.total_minor), func.min(Invoice.created_at))
+def _drafts(key: str, which: ColumnElement[bool]) -> Select[Any]:
+    return (
+        _kind(key, Invoice.reason, Invoice.currency, func.sum(Invoice.total_minor), Invoice.created_at)
         .where(Invoice.status == InvoiceStatus.DRAFT, which)
         .group_by(Invoice.reason, Invoice.currency)
-    ).all()
-    return _work(key, rows)
+    )
 
 
-def _unrated(session: Session) -> Work:
-    count, oldest = session.execute(select(func.count(), func.min(RunError.at)).where(RunError.resolved_at.is_(None))).one()
-    return Work("unrated", count, oldest=oldest)
-
-
-def _rejected(session: Session, since: datetime) -> Work:
+def _rejected(since: datetime) -> Select[Any]:
     r = usage_rejections.c
-    rows = session.execute(
-        select(r.code, func.count(), func.min(r.received_at)).where(r.received_at >= since).group_by(r.code).order_by(func.count().desc())
-    ).all()
-    parts = tuple((row[0].replace("_", " "), row[1]) for row in rows)
-    return Work("rejected", sum(row[1] for row in rows), parts=parts, oldest=min((row[2] for row in rows), default=None))
+    code = func.replace(r.code, "_", " ")
+    return _kind("rejected", code, null(), null(), r.received_at).where(r.received_at >= since).group_by(r.code)
 
 
-def _quarantined(session: Session) -> Work:
-    count, oldest = session.execute(select(func.count(), func.min(usage_quarantine.c.received_at))).one()
-    return Work("quarantined", count, oldest=oldest)
+def _counted(key: str, at: ColumnElement[datetime] | InstrumentedAttribute[datetime], which: ColumnElement[bool]) -> Select[Any]:
+    return _kind(key, null(), null(), null(), at).where(which).having(func.count() > 0)
 
 
-def _work(key: str, rows: Sequence[Any]) -> Work:
-    """Rows of (part, currency, count, minor units, oldest), added up both ways."""
+def _kind(key: str, part: Any, currency: Any, minor: Any, at: Any) -> Select[Any]:
+    """What each kind's rows say: its parts, each in one currency, how many there are, their money and the oldest."""
+    text_ = (literal(key).label("key"), cast(part, Text).label("part"), cast(currency, Text).label("currency"))
+    return select(*text_, func.count().label("number"), cast(minor, BigInteger).label("minor"), func.min(at).label("oldest"))
+
+
+def _work(key: str, rows: Sequence[Row[Any]]) -> Work:
+    """The rows of one kind, added up by part and by currency."""
     parts: dict[str, int] = {}
     money: dict[str, int] = {}
-    for part, currency, count, minor, _ in rows:
-        parts[part] = parts.get(part, 0) + count
-        money[currency] = money.get(currency, 0) + int(minor)
+    for row in rows:
+        if row.part is not None:
+            parts[row.part] = parts.get(row.part, 0) + row.number
+        if row.currency is not None:
+            money[row.currency] = money.get(row.currency, 0) + row.minor
     return Work(
         key,
-        sum(parts.values()),
+        sum(row.number for row in rows),
         tuple(sorted(money.items(), key=lambda item: -item[1])),
         tuple(sorted(parts.items(), key=lambda item: -item[1])),
-        min((row[4] for row in rows), default=None),
+        min(row.oldest for row in rows),
     )

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, text
+from sqlalchemy import Integer, cast, func, literal, select, text, union_all
 from sqlalchemy.orm import Session
 
 from core.metering import tail
@@ -193,15 +193,14 @@ def ingestion(session: Session, *, at: datetime, minutes: int = 30) -> Ingestion
     newest = select(func.coalesce(func.max(b.id), 0)).scalar_subquery()
     recent = b.id > newest - LOOK_BACK_BATCHES, b.received_at > at - minutes * MINUTE, b.received_at <= at
     age = func.floor(func.extract("epoch", at - b.received_at) / 60)
-    rows = session.execute(select(age.label("age"), func.sum(b.accepted), func.sum(b.rejected)).where(*recent).group_by("age")).all()
-    found = {int(row[0]): (int(row[1]), int(row[2])) for row in rows}
     lengths = (func.coalesce(func.sum(func.cardinality(places)), 0) for places in (result.duplicates, result.conflicts))
-    again = session.execute(
-        select(*lengths).join(usage_batches, b.id == result.batch_id).where(b.id > newest - LOOK_BACK_BATCHES, b.received_at > at - MINUTE)
-    ).one()
-    accepted, rejected = found.get(0, (0, 0))
+    last = (b.id > newest - LOOK_BACK_BATCHES, b.received_at > at - MINUTE)
+    again = select(literal(-1).label("age"), *lengths).join(usage_batches, b.id == result.batch_id).where(*last)
+    minute_ = select(cast(age, Integer).label("age"), func.sum(b.accepted), func.sum(b.rejected)).where(*recent).group_by("age")
+    found = {int(row[0]): (int(row[1]), int(row[2])) for row in session.execute(union_all(minute_, again))}
+    (accepted, rejected), (duplicates, conflicts) = found.get(0, (0, 0)), found[-1]
     series = tuple(found.get(minute, (0, 0))[0] for minute in reversed(range(minutes)))
-    return Ingestion(accepted, rejected, int(again[0]), int(again[1]), series)
+    return Ingestion(accepted, rejected, duplicates, conflicts, series)
 
 
 def fed(session: Session, event: UsageEvent) -> list[Fed]:
