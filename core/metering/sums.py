@@ -7,14 +7,15 @@ counted becomes answers. Recurring metrics begin with what stood before the wind
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import column, select, table
+from sqlalchemy import column, func, select, table
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
 from core.metering import hours, sets
 from core.metering.answers import Shape, Span, answer, carried, shape
@@ -106,29 +107,34 @@ def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answe
     ]
 
 
-def load_meters(session: Session, metric_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[Meter, int, Shape]]:
-    """Meter, event number and shape of each metric; number 0 when no event of its name was ever accepted."""
-    names = usage_event_names
-    rows = session.execute(
-        select(Metric, names.c.number).outerjoin(names, names.c.name == Metric.event_name).where(Metric.id.in_(set(metric_ids)))
-    )
-    return {metric.id: (meter(metric), number or 0, shape(metric)) for metric, number in rows}
-
-
 def _resolve(session: Session, windows: Sequence[Window]) -> tuple[dict[int, _Asked], datetime]:
     """The windows by place, without those that cannot have usage; and how far the daily sums go."""
-    ids = {window.organization_id for window in windows}
-    o = organizations.c
-    daily_through = select(usage_state.c.daily_through).scalar_subquery()
-    rows = session.execute(select(o.id, o.number, o.timezone, daily_through.label("daily_through")).where(o.id.in_(ids))).all()
+    metrics = _metrics(session, {window.metric_id for window in windows})
+    o, names = organizations.c, usage_event_names.c
+    daily_through = select(usage_state.c.daily_through).scalar_subquery().label("daily_through")
+    numbers = select(func.jsonb_object_agg(names.name, names.number)).where(names.name.in_({metric.event_name for metric in metrics}))
+    rows = session.execute(
+        select(o.id, o.number, o.timezone, daily_through, numbers.scalar_subquery().label("event_numbers")).where(
+            o.id.in_({window.organization_id for window in windows})
+        )
+    ).all()
     owners: dict[uuid.UUID, tuple[int, str]] = {row.id: (row.number, row.timezone) for row in rows}
-    meters = load_meters(session, {window.metric_id for window in windows})
+    # Number 0 when no event of the name was ever accepted.
+    events = (rows[0].event_numbers if rows else None) or {}
+    meters = {metric.id: (meter(metric), events.get(metric.event_name, 0), shape(metric)) for metric in metrics}
     found = {}
     for n, window in enumerate(windows):
         if window.start < window.end and window.organization_id in owners and window.metric_id in meters:
             number, timezone = owners[window.organization_id]
             found[n] = _Asked(window, number, timezone, *meters[window.metric_id])
     return found, rows[0].daily_through if rows else BEGINNING
+
+
+def _metrics(session: Session, ids: Collection[uuid.UUID]) -> list[Metric]:
+    """The metrics with these ids: those the session has loaded, and from the database the others."""
+    loaded = [metric for one in ids if (metric := session.identity_map.get(identity_key(Metric, one))) is not None]
+    missing = set(ids) - {metric.id for metric in loaded}
+    return [*loaded, *session.scalars(select(Metric).where(Metric.id.in_(missing)))] if missing else loaded
 
 
 def _stretch(one: _Asked, start: datetime, end: datetime, spans: list[hours.Span]) -> _Stretch:
