@@ -1,13 +1,14 @@
 """What issued invoices billed against what is counted now: the step of the proof behind core.metering.recount.
 
 Each line of usage keeps what it was priced with. That is measured anew, part by part, for metrics whose quantities add up. While a cycle
-can still change, a difference is late usage or a correction, and waits for its adjustment; after that it is a fault.
+can still change, a difference is late usage or a correction, and waits for its adjustment; after that it is a fault. A quantity that costs
+what was billed, such as one in the same package, is no difference.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,6 +25,7 @@ from core.metering import answers
 from core.metering.models import LatePolicy, Metric
 from core.metering.queries import usage_sums
 from core.metering.sampling import Told
+from core.money import plain
 from core.pricing import replay
 from core.pricing.usage import Events, Grouped, Usage
 
@@ -63,7 +65,7 @@ def compare(
     differing = [
         (row, quantity, now)
         for row, windows, quantity in billed
-        if (now := sum((counted[window] for window in windows), Decimal(0))) != quantity
+        if (now := sum((counted[window] for window in windows), Decimal(0))) != quantity and not _costs_as_much(row.detail, now)
     ]
     closed = [entry for entry in differing if entry[0].cycle_end + timedelta(days=adjustment_days) <= at]
     told = tuple(
@@ -115,6 +117,16 @@ def _priced(row: Any) -> tuple[list[Window], Decimal] | None:
     except (ValueError, KeyError):  # more events than a line keeps
         return None
     return windows, total
+
+
+def _costs_as_much(detail: Mapping[str, Any], counted: Decimal) -> bool:
+    """Whether the line, priced with what is counted now, comes to the same: then nothing was or will be adjusted."""
+    if len(detail["parts"]) != 1 or "usage" in detail:
+        return False
+    stored = detail["parts"][0]
+    billable = max(counted - Decimal(stored.get("included", "0")), Decimal(0))
+    found = [replay.again({**detail, "parts": [part]}, detail["currency"]) for part in (stored, {**stored, "quantity": plain(billable)})]
+    return len({entry.minor for entry in found if entry is not None}) == 1
 
 
 def _quantity(usage: Usage) -> Decimal | None:

@@ -86,7 +86,7 @@ RULES = (
     ),
     Rule(
         "V10-billed-usage",
-        "no more usage is billed than was counted",
+        "no more usage is billed than was counted, where nothing was taken back since",
         """SELECT format('subscription %s, %s, cycle from %s: billed %s, counted %s', b.subscription_id, b.code, b.cycle_start, b.quantity,
                          coalesce(sum(r.quantity), 0)) AS what
              FROM (SELECT l.subscription_id, l.organization_id, l.metric_id, l.code, l.cycle_start, sum(l.quantity) AS quantity,
@@ -98,6 +98,8 @@ RULES = (
              JOIN metrics m ON m.id = b.metric_id AND m.aggregation IN ('sum', 'count')
              LEFT JOIN usage_rollups r ON r.organization_number = o.number AND r.metric_number = m.number
               AND r.hour >= date_trunc('hour', b.window_start) AND r.hour < b.window_end
+            WHERE NOT EXISTS (SELECT FROM usage_corrections c WHERE c.organization_number = o.number
+                                 AND c.old_timestamp >= b.window_start AND c.old_timestamp < b.window_end)
             GROUP BY b.subscription_id, b.code, b.cycle_start, b.quantity HAVING b.quantity > coalesce(sum(r.quantity), 0)""",
     ),
     Rule(

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core import selfcheck
 from core.identity.models import Organization
 from core.invoicing import recount
 from core.invoicing.recount import Compared
@@ -61,3 +62,31 @@ def test_a_loss_after_billing_is_told(session: Session, billed: tuple[Organizati
     session.execute(text("DELETE FROM usage_rollups WHERE quantity = 40"))
     (told,) = compared(session, CLOSED).differences
     assert Decimal(told.recounted.split()[0]) == 2
+
+
+def test_what_is_taken_back_within_a_package_is_no_fault(session: Session) -> None:
+    organization, calls = make_organization(session), make_metric(session)
+    hundreds = {"model": "package", "package_size": "100", "package_price": "5"}
+    subscription = make_subscription(session, organization, make_plan(session, prices=[(calls, hundreds)]), start_at=START)
+    issued(session, subscription, START)
+    for day, quantity in ((0, 40), (9, 3)):
+        use(session, organization, calls, START + timedelta(days=day), quantity)
+    issued(session, subscription, NEXT)
+    session.execute(text("DELETE FROM usage_rollups WHERE quantity = 3"))
+    assert compared(session, CLOSED).differences == ()
+    session.execute(text("DELETE FROM usage_rollups"))
+    assert [told.recounted for told in compared(session, CLOSED).differences] == ["0 counted"]
+
+
+def test_verify_takes_a_voided_event_for_no_loss(session: Session, billed: tuple[Organization, Metric]) -> None:
+    session.execute(text("DELETE FROM usage_rollups WHERE quantity = 2"))
+    assert "V10-billed-usage" in {finding.code for finding in selfcheck.run(session)}
+    session.execute(
+        text(
+            "INSERT INTO usage_corrections (kind, at, actor_kind, actor_id, actor_label, reason, organization_number, event_number,"
+            " batch_id, position, idempotency_key, received_at, old_timestamp, old_quantity, old_properties) VALUES"
+            " ('void', :at, 'system', '', 'system', 'a mistake', :number, 1, 1, 1, 'key', :at, :at, 2, '')"
+        ),
+        {"at": START + timedelta(days=9), "number": billed[0].number},
+    )
+    assert "V10-billed-usage" not in {finding.code for finding in selfcheck.run(session)}
