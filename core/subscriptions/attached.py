@@ -45,6 +45,8 @@ def held_from(
     chain = successors(attached, own)
     rest = tuple(item for item in attached if item is not own and item not in chain)
     end = chain[-1].end if chain else own.end
+    if not quantity and not chain and end is not None and end <= at:
+        return (*rest, own)  # it ends before as it is
     end = None if end is not None and end <= at else end
     if quantity == own.quantity and version.id == own.version.id:
         return (*rest, replace(own, end=end))

@@ -112,9 +112,8 @@ def detach(
     own, planned = _own(subscription, item_id)
     _arrange(session, subscription, held_from(planned, own=own, version=version, quantity=Decimal(0), at=end))
     _settle(session, subscription, changed_at=end if end <= at else None, at=at)
-    audit.record(
-        session, actor, f"subscription.{version.plan.kind}_detached", subscription, at=at, reason=reason, **_facts(item), ends_at=end
-    )
+    facts = {**_facts(item), "ends_at": min(end, item.end_at or end)}
+    audit.record(session, actor, f"subscription.{version.plan.kind}_detached", subscription, at=at, reason=reason, **facts)
     return subscription
 
 

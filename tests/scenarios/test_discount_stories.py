@@ -99,3 +99,17 @@ def test_a_coupon_leaves_alone_what_was_billed_before_its_cycles_were_entered(se
     items.attach(session, story._current(), plan="thanks", at=story.now, actor=SYSTEM)  # of the year, not of the weeks in it
     assert [amounts for _, _, amounts in story.until(story.local(6, 21))] == [{"off": -3000}]
     story.ends_well()
+
+
+def test_a_coupon_taken_away_never_lasts_longer_for_it(session: Session) -> None:
+    story = Story(session)
+    monthly = plan(session, story, "monthly", base_price="100")
+    weekly = plan(session, story, "weekly", billing_period="week", base_price="70")
+    plan(session, story, "once", kind="coupon", duration_cycles=1, prices=[{"code": "off", "model": "discount", "percent_off": "20"}])
+    story.until(story.local(6, 1))
+    subscription = story.subscribe(monthly)
+    coupon = items.attach(session, subscription, plan="once", at=story.now, actor=SYSTEM)
+    story.until(story.local(6, 27))
+    story.change_plan(weekly)  # its weeks end on 4 July and later, the coupon with June
+    items.detach(session, subscription, coupon.id, at=story.local(6, 28), actor=SYSTEM)
+    assert coupon.end_at == story.local(7, 1)
