@@ -39,6 +39,8 @@ SESSION = "SET synchronous_commit = off; SET TIME ZONE 'UTC'; SET jit = off"
 FLUSH_EVENTS = 100_000
 BUSY_EVENTS = 5_000
 """In one flush."""
+SPREAD_MIN = 0.4
+"""Rollup rows changed for each event."""
 BATCHES_MIN = 32
 BATCHES_MAX = 20_000
 DEDUP_MARGIN_DAYS = 7
@@ -169,8 +171,10 @@ class Aggregator:
                 writing.result()
 
     def _pause(self, flush: tuple[list[Batch], Counted] | None) -> float:
-        """Seconds between two flushes: twice as many when much comes in, since bigger flushes change each rollup row less often."""
-        return self._flush_seconds * (2 if flush is not None and flush[1].size >= BUSY_EVENTS else 1)
+        """Seconds between two flushes: more when much comes in, since bigger flushes change each row less often, most when it is spread."""
+        if flush is None or flush[1].size < BUSY_EVENTS:
+            return self._flush_seconds
+        return self._flush_seconds * (4 if flush[1].changes > SPREAD_MIN * flush[1].size else 2)
 
     def _line(self, name: str) -> Connection[Any]:
         line = connect(self._url, name=name)

@@ -82,6 +82,11 @@ class Counted:
     keys: tuple[NDArray[np.uint64], Int64] | None = None
     """Hashes of the keys that counted, and the batch of each."""
 
+    @property
+    def changes(self) -> int:
+        """How many rollup rows of plain metrics change."""
+        return 0 if self.sums is None else len(self.sums.hours)
+
 
 def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, claim: Callable[[Entries], Claim]) -> Counted:
     """Count `batches` (in order of id); `types` by event number. Batches that cannot be read are set aside in `poisoned`."""
