@@ -151,7 +151,8 @@ def _whole_periods_billed(given: Mapping[str, Any]) -> dict[str, object]:
     """How many of the billed periods are whole cycles."""
     only(given, BILLED)
     given = {"billing_mode": "in_advance", "as_of": given.get("end"), **given}
-    return {"count": sum(segment.fraction == 1 for segment in _billed(given, Kind.RECURRING))}
+    whole = sum(segment.fraction == 1 for segment in _billed(given, Kind.RECURRING))
+    return {"count": whole, "whole_periods": whole}
 
 
 def _billed(given: Mapping[str, Any], kind: Kind) -> list[Segment]:

@@ -7,11 +7,14 @@ from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from core.audit import SYSTEM
 from core.db import transaction
-from core.invoicing import replay
+from core.invoicing import quote, replay
 from core.invoicing.models import Invoice, InvoiceLine, InvoiceStatus
-from core.subscriptions.models import SubscriptionItem, SubscriptionTerm
+from core.invoicing.quote import QuoteChanged
+from core.subscriptions.models import PlanChangeQuote, SubscriptionItem, SubscriptionTerm
 from tests.simulator.held import Beside
 from tests.simulator.kernel import Divergence
 from tests.simulator.model import Life
@@ -35,6 +38,16 @@ class Customer:
         for metric, at, quantity in self.events.values():
             found.setdefault(metric, []).append((at, quantity))
         return found
+
+
+def confirm_as_shown(session: Session, shown: PlanChangeQuote, at: datetime) -> None:
+    """What the customer was shown is what is charged, to the minor unit."""
+    try:
+        invoice = quote.confirm(session, shown.organization_id, shown.id, at=at, actor=SYSTEM)
+    except QuoteChanged as changed:
+        raise Divergence(f"at {at} a quote of {shown.total_minor} became {changed.total_minor}: {changed.errors}") from changed
+    if invoice is not None and invoice.total_minor != shown.total_minor:
+        raise Divergence(f"at {at} {shown.total_minor} were quoted and {invoice.total_minor} invoiced")
 
 
 class Comparing:
