@@ -161,8 +161,9 @@ def fill(url: str, organizations: int) -> str:
     token = f"vv_test_{'A' * SECRET_LENGTH}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            """INSERT INTO organizations (name, slug, external_id, billing_email, currency, timezone, billing_address)
-            SELECT 'Bench ' || i, 'bench-' || i, 'bench-' || i, 'bench@example.com', 'EUR', 'UTC', '{}' FROM generate_series(1, %s) i""",
+            """INSERT INTO organizations (name, slug, external_id, billing_email, currency, timezone, billing_address, updated_at)
+            SELECT 'Bench ' || i, 'bench-' || i, 'bench-' || i, 'bench@example.com', 'EUR', 'UTC', '{}', now() - interval '1 day'
+            FROM generate_series(1, %s) i""",
             (organizations,),
         )
         for code in METRICS:

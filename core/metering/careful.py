@@ -68,7 +68,11 @@ class _Kept:
 
 def bounds(account: Account, window: Window, at: datetime) -> Bounds:
     """What the organization takes when the real time is `at`."""
-    now = account.frozen_time or at
+    return bounds_at(account.frozen_time or at, window)
+
+
+def bounds_at(now: datetime, window: Window) -> Bounds:
+    """What an organization takes that lives at `now`."""
     return Bounds(micros(now), micros(now - window.past), micros(now + window.future))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from core.metering import bodies, wire
 from core.metering.accounts import Account
 from core.metering.bodies import Form
-from core.metering.careful import Window, bounds, fed_codes
+from core.metering.careful import Bounds, Window, bounds, bounds_at, fed_codes
 from core.metering.columns import Columns, Flags, Int32, Int64
 from core.metering.directory import Directory, EventType
 from core.metering.instants import BadTimestamp, parse, parse_column
@@ -137,6 +137,8 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
         if not all(map(own.is_called, called)) or own.id in directory.blocks():
             raise Unusual
         return np.full(max(1, len(called)), own.number, np.int32), _limits([own], window, at)
+    if called and (usual := directory.usual_numbers(called)) is not None:
+        return np.array(usual, np.int32), _each([bounds_at(at, window)])
     found = directory.accounts(called)
     accounts: list[Account] = [account for account in map(found.get, called) if account is not None]
     if not called or len(accounts) < len(called) or "closed" in set(map(STATUS, accounts)):
@@ -151,7 +153,11 @@ def _limits(accounts: Collection[Account], window: Window, at: datetime) -> Limi
     """Bounds of each account; one of each when all live in the same time."""
     times = {account.frozen_time: bounds(account, window, at) for account in {item.frozen_time: item for item in accounts}.values()}
     each = [times[account.frozen_time] for account in accounts] if len(times) > 1 else list(times.values())
-    return tuple(np.array([getattr(limit, name) for limit in each], np.int64) for name in ("now", "first", "last"))  # type: ignore[return-value]
+    return _each(each)
+
+
+def _each(limits: Sequence[Bounds]) -> Limits:
+    return tuple(np.array([getattr(limit, name) for limit in limits], np.int64) for name in ("now", "first", "last"))  # type: ignore[return-value]
 
 
 def now_for_all(size: int, limits: Limits) -> tuple[Int64, Flags]:

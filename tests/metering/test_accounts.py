@@ -34,11 +34,13 @@ def test_only_what_changed_is_read_again(metering: Metering, monkeypatch: pytest
         known = Accounts(database.rows)
         assert {known.get(names)[name].id for name in names} == set(ids)
         assert (len(known.get(["nobody"])), database.asked) == (0, 21)
+        assert known.numbers(names) == [known.get(names)[name].number for name in names]
+        assert known.numbers(["nobody"]) is None
         connection.execute("UPDATE organizations SET status = 'closed', updated_at = '2020-01-01' WHERE id = %s", (ids[3],))
         assert known.get(names)[names[3]].status == "active"
         clock[0] += accounts.MAX_AGE_SECONDS
         assert known.get(names)[names[3]].status == "closed"
-        assert database.asked == 22
+        assert (database.asked, known.numbers(names)) == (22, None)
         clock[0] += accounts.MAX_AGE_SECONDS
         known.get(names)
         assert database.asked == 22

@@ -59,6 +59,13 @@ class FixedDirectory:
         known = {name: account for account in (OWN, OTHER) for name in (account.external_id, str(account.id))}
         return {reference: known[reference] for reference in references if reference in known}
 
+    def usual_numbers(self, references: Any) -> list[int] | None:
+        found = self.accounts(references)
+        usual = [
+            found[name].number for name in references if name in found and found[name].status != "closed" and not found[name].frozen_time
+        ]
+        return usual if len(usual) == len(references) else None
+
     def blocks(self) -> dict[Any, Any]:
         return {}
 
