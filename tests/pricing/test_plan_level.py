@@ -66,7 +66,9 @@ def test_what_a_yearly_minimum_looks_back_on_is_settled() -> None:
     late = segments(terms, as_of=end, since=end - timedelta(days=20))
     december = datetime(2026, 12, 1, tzinfo=UTC)
     settled = {
-        key: Settled(minor, whole[key].cycle) for key, minor in billed.items() if key.rule_id == "calls" and key.cycle_start < december
+        key: Settled(minor, whole[key].cycle, in_advance=False)
+        for key, minor in billed.items()
+        if key.rule_id == "calls" and key.cycle_start < december
     }
     (yearly,) = (key for key in whole if key.rule_id == "minimum")
     assert owed(late, usage, "EUR", settled)[yearly].minor == 40_000
