@@ -56,7 +56,8 @@ class DedupStore(Protocol):
 
 def entries(columns: Columns, seed: int) -> Entries:
     """The entries of `columns`. `seed` is the installation's secret: without it nobody can construct colliding keys."""
-    digests = b"".join([xxhash.xxh3_128_digest(key, seed) for key in columns.texts.all_keys()])
+    data, digest = columns.texts.data, xxhash.xxh3_128_digest
+    digests = b"".join([digest(data[start:end], seed) for start, end in columns.texts.key_spans()])
     hashes = np.frombuffer(digests, np.dtype([("high", "<u8"), ("low", "<u8")]))
     rows = np.empty(len(columns), ENTRY)
     tenant = _mixed(columns.organizations.astype(np.uint64) + np.uint64(seed))
@@ -74,7 +75,8 @@ def of_keys(rows: Entries, organizations: NDArray[np.int32], seed: int) -> Words
 
 def _fingerprints(columns: Columns) -> NDArray[np.uint32]:
     """What makes two events with one key equal: name, quantity, properties, and the timestamp unless it was left out."""
-    content = np.fromiter(map(xxhash.xxh3_64_intdigest, columns.texts.all_properties()), np.uint64, len(columns))
+    data, digest = columns.texts.data, xxhash.xxh3_64_intdigest
+    content = np.array([digest(data[start:end]) for start, end in columns.texts.property_spans()], np.uint64)
     stamps = np.where(columns.defaulted, 0, columns.timestamps)
     for part in (columns.events, stamps, columns.wholes, columns.fractions):
         content = _mixed(content ^ part.astype(np.uint64))

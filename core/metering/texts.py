@@ -6,7 +6,7 @@ than its numbers in front of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any
@@ -42,12 +42,20 @@ class Texts:
 
     def all_keys(self) -> list[bytes]:
         """Each event's idempotency key."""
-        begin = self.starts + self.key_places
-        return cut(self.data, begin, begin + self.key_sizes)
+        return [self.data[start:end] for start, end in self.key_spans()]
 
     def all_properties(self) -> list[bytes]:
         """Each event's properties, as JSON."""
-        return cut(self.data, self.starts + self.key_places + self.key_sizes + WORD, self.starts + self.sizes)
+        return [self.data[start:end] for start, end in self.property_spans()]
+
+    def key_spans(self) -> Iterator[tuple[int, int]]:
+        """Where each event's idempotency key starts and ends."""
+        begin = self.starts + self.key_places
+        return spans(begin, begin + self.key_sizes)
+
+    def property_spans(self) -> Iterator[tuple[int, int]]:
+        """Where each event's properties start and end."""
+        return spans(self.starts + self.key_places + self.key_sizes + WORD, self.starts + self.sizes)
 
     def take(self, rows: Places) -> Texts:
         """The pieces of `rows`, in that order; the buffer stays."""
@@ -60,7 +68,12 @@ class Texts:
 
 def cut(data: bytes, starts: Places, ends: Places) -> list[bytes]:
     """The parts of `data` from each start to its end."""
-    return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return [data[start:end] for start, end in spans(starts, ends)]
+
+
+def spans(starts: Places, ends: Places) -> Iterator[tuple[int, int]]:
+    """Each start with its end."""
+    return zip(starts.tolist(), ends.tolist(), strict=True)
 
 
 def words(values: NDArray[Any]) -> list[bytes]:
