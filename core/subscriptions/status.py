@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import audit, config
 from core.audit import SYSTEM, Actor
+from core.catalog.models import AfterTrial
 from core.errors import InvalidTransition
 from core.pricing.segments import late_look
 from core.pricing.terms import Term
@@ -50,11 +51,15 @@ ACTS: dict[Act, frozenset[SubscriptionStatus]] = {
 
 
 def present(subscription: Subscription, at: datetime) -> SubscriptionStatus:
-    """The status at `at`, also where the end or a planned return has come to pass and no billing has written it down yet."""
+    """The status at `at`, also where the end, that of a trial or a planned return has come to pass and no billing has written it down yet.
+
+    Whether a trial goes on that needs a payment method for it, billing finds out: until then it is one.
+    """
     if subscription.ends_at is not None and subscription.ends_at <= at:
         return Status.CANCELED
     status = Status(subscription.status)
-    return Status.ACTIVE if status is Status.PAUSED and _back_since(subscription, at) is not None else status
+    goes_on = status is Status.PAUSED and _back_since(subscription, at) is not None
+    return Status.ACTIVE if goes_on or _converted(subscription, at) else status
 
 
 def resumes_at(subscription: Subscription, at: datetime) -> datetime | None:
@@ -70,8 +75,9 @@ def customers_may_pause(subscription: Subscription, at: datetime) -> bool:
 
 
 def catch_up(session: Session, subscription: Subscription, *, at: datetime) -> None:
-    """Write down a planned return that has come to pass, so that what is done next is done to a running subscription."""
-    audit.record_all(session, _returned(subscription, at, SYSTEM))
+    """Write down a planned return or the end of a trial that has come to pass: what is done next is done to a running subscription."""
+    trial_over = _converted(subscription, at)
+    audit.record_all(session, _move_by_time(subscription, at, SYSTEM) if trial_over else _returned(subscription, at, SYSTEM))
 
 
 def possible(subscription: Subscription, at: datetime) -> tuple[Act, ...]:
@@ -159,6 +165,11 @@ def _move_by_time(subscription: Subscription, as_of: datetime, actor: Actor) -> 
     if status is Status.TRIALING and subscription.trial_end is not None and subscription.trial_end <= as_of:
         return _moved(subscription, Status.ACTIVE, at=subscription.trial_end, actor=actor, reason="the trial has ended")
     return []
+
+
+def _converted(subscription: Subscription, at: datetime) -> bool:
+    ended = subscription.trial_end is not None and subscription.trial_end <= at
+    return ended and subscription.status == Status.TRIALING and subscription.trial_end_without_method == AfterTrial.CONVERT
 
 
 def _returned(subscription: Subscription, at: datetime, actor: Actor) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.audit import SYSTEM
 from core.catalog import publish
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid, InvalidTransition
 from core.identity.models import Organization
 from core.invoicing import draft, finalize, whatif
 from core.invoicing.models import Invoice, InvoiceLine
@@ -156,6 +156,24 @@ def test_who_acts_before_billing_has_seen_the_return_finds_it_running(session: S
     lifecycle.cancel(session, subscription, at=JUNE + 15 * DAY, actor=SYSTEM, when="now")
     billed = bill(session, subscription, until=JUNE + 90 * DAY)
     assert sum(minor for lines in billed for _, minor in lines) == 2333  # seven of thirty days
+
+
+@pytest.mark.parametrize("without_method", ["convert", "cancel"])
+def test_who_acts_before_billing_has_seen_the_trial_end_finds_it_over(
+    session: Session, organization: Organization, without_method: str
+) -> None:
+    plan = make_plan(session, base_price="100.00")
+    subscription = start(session, organization, plan, trial_period_days=10, trial_end_without_method=without_method)
+    after = JUNE + 11 * DAY
+    if without_method == "cancel":  # whether it goes on, billing has to find out first
+        with pytest.raises(InvalidTransition):
+            lifecycle.pause(session, subscription, at=after, actor=SYSTEM)
+        return
+    lifecycle.pause(session, subscription, at=after, actor=SYSTEM)
+    assert subscription.status == "paused"
+    billed = bill(session, subscription, until=after)
+    assert sum(minor for lines in billed for _, minor in lines) == 333  # one day of thirty
+    assert subscription.status == "paused"
 
 
 def test_billing_that_comes_late_takes_no_pause_for_over(session: Session, organization: Organization) -> None:
