@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,19 +11,21 @@ from flask import current_app, make_response, request
 from werkzeug.wrappers import Response
 
 from admin import blueprint
-from core import clock
+from core import clock, rendering
 from core.db import db
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from core.identity import queries as identity
 from core.identity.models import Organization
 from core.invoicing import late_usage
 from core.invoicing import queries as invoicing
 from core.invoicing.late_usage import Arrival, Late
 from core.metering import queries as metering
-from core.metering import watch
+from core.metering import places, watch
 from core.metering.corrections import events as corrections
+from core.metering.queries import UsageEvent
 from core.metering.rejections import finding as rejections
 from web.auth import requires
+from web.dates import ends, read_day
 from web.htmx import page
 
 TAIL_SHOWN = 50
@@ -121,16 +123,18 @@ def unclaimed_events() -> Response:
 @blueprint.get("/accounts/<uuid:account_id>/event")
 @requires("events.view")
 def event(account_id: UUID) -> Response:
-    """One event by its idempotency key: as sent, what each metric made of it, and the invoice line it fell on."""
+    """One event by its idempotency key: as sent, what each metric made of it, and the invoice line it fell on.
+
+    What the log does not know any more is looked for in 35 days at a time: those up to the day `until` of the account's time zone.
+    """
     account, session = identity.organization(db.session(), account_id), db.session()
     key, now = request.args.get("key", "").strip(), clock.now(account)
-    back = LOOK_FURTHER if "further" in request.args else LOOK_BACK
-    until = now + LOOK_BACK
+    day = read_day(request.args.get("until", ""))
+    until = ends(day, account.timezone) if day else now + LOOK_BACK
+    start = until - LOOK_BACK if day else now - LOOK_BACK
     history = corrections.history(session, account_id, key) if key else []
-    counted = metering.events_page(session, account_id, start=now - back, end=until, idempotency_key=key, limit=1).rows if key else []
+    counted, too_many = _counted(account_id, key, start, until)
     refused = rejections.with_key(session, account_id, key) if key else []
-    if not counted and not refused and not history and "further" in request.args:
-        raise NotFound("This account has no event with this idempotency key.")
     found = counted[0] if counted else None
     fed = watch.fed(session, found) if found else []
     metric_ids = [one.metric.id for one in fed if one.value is not None]
@@ -141,6 +145,12 @@ def event(account_id: UUID) -> Response:
         zone=account.timezone,
         key=key,
         event=found,
+        start=start,
+        before=rendering.local_day(start, account.timezone),
+        until=min(until, now),
+        too_many=too_many,
+        logged_days=places.KEPT.days,
+        further=start > now - LOOK_FURTHER,
         fed=fed,
         lines=invoicing.lines_at(session, account_id, metric_ids, found.timestamp) if found else {},
         lateness=late_usage.of_events(session, account_id, counted).get(found.id, ()) if found else (),
@@ -149,6 +159,16 @@ def event(account_id: UUID) -> Response:
         fixes=FIXES,
         fix=FIX,
     )
+
+
+def _counted(account_id: UUID, key: str, start: datetime, until: datetime) -> tuple[list[UsageEvent], bool]:
+    """The event with this key, and whether there were too many to look through."""
+    try:
+        return metering.events_page(
+            db.session(), account_id, start=start, end=until, idempotency_key=key, limit=1
+        ).rows if key else [], False
+    except Invalid:
+        return [], True
 
 
 def _rows(tail: watch.Tail) -> dict[str, Any]:

@@ -6,22 +6,22 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.analytics.accounts import named
+from core.errors import Invalid
 from core.identity.models import ApiKey, Organization
 from core.identity.queries import as_uuid
 from core.invoicing.models import Invoice
 from core.metering import queries as metering
+from core.metering.lookup import among_stored
 from core.metering.models import usage_event_names, usage_events
 from core.metering.sums import organizations as numbers
 from core.payments.models import BillingTransaction, PaymentMethod
 from core.subscriptions.models import Subscription
 
 HITS_MAX = 10
-EVENT_SEARCH_MILLISECONDS_MAX = 2_000
 LAST_FOUR = 4
 PREFIX_LENGTH_MAX = 24
 
@@ -170,13 +170,9 @@ def _events(session: Session, words: str) -> tuple[Sequence[Hit], bool]:
         .limit(HITS_MAX)
     )
     try:
-        with session.begin_nested():
-            session.execute(text(f"SET LOCAL statement_timeout = {EVENT_SEARCH_MILLISECONDS_MAX}"))
+        with among_stored(session):
             rows = [(row[0], row[1]) for row in session.execute(wanted)]
-            session.execute(text("SET LOCAL statement_timeout = DEFAULT"))
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) != "57014":
-            raise
+    except Invalid:
         return [], True
     return _hits(session, words, rows), False
 

@@ -7,6 +7,7 @@ import binascii
 import math
 import uuid
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import FieldError, Invalid, NotFound
 from core.metering.kafka.models import UsageLogOffset
-from core.metering.lookup import moments
+from core.metering.lookup import among_stored, moments
 from core.metering.models import (
     Metric,
     usage_batch_results,
@@ -142,7 +143,7 @@ def events_page(
 ) -> Page:
     """The organization's counted events of a window, newest first; with `metric_id` only events of the metric's event name.
 
-    Raises Invalid for a cursor that is none.
+    Raises Invalid for a cursor that is none, and for a key that the log does not know when the window has too many events to look through.
     """
     e = usage_events.c
     order = (e.timestamp, e.batch_id, e.position)
@@ -154,14 +155,18 @@ def events_page(
     if metric_id is not None:
         name = select(Metric.event_name).where(Metric.id == metric_id).scalar_subquery()
         query = query.where(e.event_number == select(usage_event_names.c.number).where(usage_event_names.c.name == name).scalar_subquery())
+    search: AbstractContextManager[None] = nullcontext()
     if idempotency_key is not None:
         query = query.where(e.idempotency_key == idempotency_key)
         if logged_at := {moment for _, _, moment in moments(session, idempotency_key, _organization_number(session, organization_id))}:
             query = query.where(e.timestamp.in_(logged_at))
+        else:
+            search = among_stored(session)
     if cursor is not None:
         at, batch_id, position = _read_cursor(cursor)
         query = query.where(and_(e.timestamp <= at, tuple_(*order) < tuple_(at, batch_id, position)))
-    rows = session.execute(query.order_by(*(column.desc() for column in order)).limit(min(limit, PAGE_MAX) + 1)).all()
+    with search:
+        rows = session.execute(query.order_by(*(column.desc() for column in order)).limit(min(limit, PAGE_MAX) + 1)).all()
     return _page(rows, limit, usage_event, lambda row: f"{row.timestamp.isoformat()}|{row.batch_id}|{row.position}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -9,13 +10,14 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from core import clock
+from core.errors import Invalid
 from core.identity.models import OperatorRole, Organization
 from core.invoicing.models import Invoice, InvoiceLine
-from core.metering import columns, watch
+from core.metering import columns, lookup, queries, watch
 from core.metering.instants import micros
 from core.metering.models import Metric, usage_batch_results, usage_batches, usage_event_names, usage_events
 from core.metering.rejections.tables import usage_rejections
@@ -181,9 +183,30 @@ def test_an_event_leads_to_its_metric_and_its_line(client: FlaskClient, session:
     for words in ("Counted", "12.5", "Calls billed", "€1.25", "its filter on region leaves the event out", "&#34;eu&#34;"):
         assert words in shown
     assert "No event with this key" in client.get(address, query_string={"key": "call/2"}).text
-    assert client.get(address, query_string={"key": "call/2", "further": "1"}).status_code == 404
     found = client.get("/admin/search", query_string={"q": "call/1?x=y"})
     assert found.location.startswith(address)
+    session.execute(usage_events.update().values(timestamp=at - timedelta(days=50)))  # longer ago than one look goes
+    missing = client.get(address, query_string={"key": "call/1?x=y"}).text
+    before = re.search(r'href="([^"]*until=[^"]*)"', missing)
+    assert before is not None
+    assert "No event with this key" in missing
+    assert "12.5" in client.get(html.unescape(before[1])).text
+
+
+def test_a_search_that_would_take_long_ends_politely(
+    client: FlaskClient, session: Session, enter: Enter, metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organization = make_organization(session)
+    with pytest.raises(Invalid, match="too many to look through"), lookup.among_stored(session, seconds=0.05):
+        session.execute(text("SELECT pg_sleep(5)"))
+    assert session.scalar(text("SHOW statement_timeout")) != "50ms"
+
+    def too_many(*_: object, **__: object) -> None:
+        raise Invalid("too many")
+
+    monkeypatch.setattr(queries, "events_page", too_many)
+    enter()
+    assert "too many to look through" in client.get(f"/admin/accounts/{organization.id}/event?key=old").text
 
 
 def test_a_refused_event_is_found_by_its_key(client: FlaskClient, session: Session, enter: Enter) -> None:

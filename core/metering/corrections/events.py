@@ -22,7 +22,7 @@ from core.audit import Actor
 from core.errors import Conflict, FieldError, Invalid, NotFound
 from core.metering.columns import quantity
 from core.metering.corrections import gate, hours
-from core.metering.lookup import moments
+from core.metering.lookup import among_stored, moments
 from core.metering.meters import UnreadableProperty, feeds, meter, properties, value_of
 from core.metering.models import Metric, usage_event_names, usage_events
 from core.metering.queries import shown_properties
@@ -34,6 +34,7 @@ from core.metering.wire import quantity as read_quantity
 
 VOID, AMEND, REVERT = "void", "amend", "revert"
 HISTORY_MAX = 100
+SEARCH_SECONDS_MAX = 10
 LIFTED = """DELETE FROM usage_events
   WHERE organization_number = %s AND event_number = %s AND "timestamp" = %s AND batch_id = %s AND position = %s
   RETURNING quantity, properties"""
@@ -131,12 +132,15 @@ def read_properties(text: str) -> dict[str, Any]:
 
 
 def stored(session: Session, organization_id: uuid.UUID, key: str) -> Row[Any] | None:
-    """The counted event with this key, whenever it happened: where the log says, else looked for among all."""
+    """The counted event with this key, whenever it happened: where the log says, else looked for among all; Invalid if too many."""
     e = usage_events.c
     mine = select(organizations.c.number).where(organizations.c.id == organization_id).scalar_subquery()
     query = select(usage_events).where(e.organization_number == mine, e.idempotency_key == key).limit(1)
     at = {moment for _, _, moment in moments(session, key, session.scalar(select(mine)))}
-    return session.execute(query.where(e.timestamp.in_(at)) if at else query).first()
+    if at:
+        return session.execute(query.where(e.timestamp.in_(at))).first()
+    with among_stored(session, seconds=SEARCH_SECONDS_MAX):
+        return session.execute(query).first()
 
 
 def _found(session: Session, organization_id: uuid.UUID, key: str) -> Row[Any]:
