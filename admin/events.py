@@ -19,8 +19,8 @@ from core.identity.models import Organization
 from core.invoicing import late_usage
 from core.invoicing import queries as invoicing
 from core.invoicing.late_usage import Arrival, Late
-from core.metering import queries as metering
 from core.metering import places, watch
+from core.metering import queries as metering
 from core.metering.corrections import events as corrections
 from core.metering.queries import UsageEvent
 from core.metering.rejections import finding as rejections
