@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,17 +20,23 @@ from pathlib import Path
 from typing import Any
 
 NUMBER, MOMENT = b"#number#", b"#moment##moment##m#"
+MARKS = re.compile(b"(%s|%s)" % (NUMBER, MOMENT))
 TEMPLATES = 32
 
 
 @dataclass(frozen=True)
 class Template:
-    """A rendered batch. `unique` events count, with `total` as the sum of their quantities; the others repeat one of them."""
+    """A rendered batch, cut at its marks. `unique` events count, with `total` as the sum of their quantities; the others repeat one."""
 
-    body: bytes
+    parts: list[bytes]
     events: int
     unique: int
     total: Decimal
+
+    def body(self, number: bytes, moment: bytes) -> bytes:
+        """The batch of that number and time; in each event the time comes first."""
+        self.parts[1::4], self.parts[3::4] = [moment] * self.events, [number] * self.events
+        return b"".join(self.parts)
 
 
 @dataclass
@@ -58,7 +65,7 @@ def template(rng: random.Random, organizations: list[str], metrics: list[str], s
             f'"properties":{{"region":"eu-west-1","model":"m-{rng.randrange(20)}","status":"200"}}}}'
         )
         total, unique = total + quantity, unique + 1
-    return Template(f"[{','.join(rows)}]".encode(), size, unique, total)
+    return Template(MARKS.split(f"[{','.join(rows)}]".encode()), size, unique, total)
 
 
 class Sender(asyncio.Protocol):
@@ -135,11 +142,11 @@ def schedule(plan: dict[str, Any]) -> Iterator[tuple[float, bytes, Template | No
         due = began + batches * plan["batch"] / plan["rate"] if plan["rate"] else 0.0
         batches += 1
         if last is not None and rng.random() < plan["retries"]:
-            yield due, last[0], Template(b"", last[1].events, 0, Decimal(0))
+            yield due, last[0], Template([], last[1].events, 0, Decimal(0))
             continue
         chosen = made[number % TEMPLATES]
         moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-        body = chosen.body.replace(NUMBER, b"%d%07x" % (plan["seed"] % 10, number)).replace(MOMENT, moment)
+        body = chosen.body(b"%d%07x" % (plan["seed"] % 10, number), moment)
         last = (body, chosen)
         number += 1
         yield due, body, chosen
