@@ -53,7 +53,8 @@ class Outcome:
 
 def template(rng: random.Random, organizations: list[str], metrics: list[str], size: int, duplicates: float) -> Template:
     """A batch of `size` events over random organizations and metrics, a share of them repeats within the batch."""
-    rows, total, unique = [], Decimal(0), 0
+    rows: list[str] = []
+    total, unique = Decimal(0), 0
     for i in range(size):
         if rows and rng.random() < duplicates:
             rows.append(rng.choice(rows))
