@@ -131,17 +131,17 @@ class Aggregator:
         found = [failed]
         if len(failed.batches) > 1:
             with self._line("usage aggregator trial") as line:
-                found = flushes.culprits(failed.batches, lambda some: self._trial(line, some))
+                types = self._types(line)
+                found = flushes.culprits(failed.batches, lambda some: self._trial(line, some, types))
             self._alone = 0 if found else len(failed.batches)
         flushes.quarantine(lock, found)
         self.progress.poisoned += len(found)
 
-    def _trial(self, line: Connection[Any], batches: Sequence[Batch]) -> Exception | None:
+    def _trial(self, line: Connection[Any], batches: Sequence[Batch], types: Mapping[int, EventType]) -> Exception | None:
         """What a flush of these batches alone ends in; nothing of it stays."""
         line.execute("BEGIN")
         try:
-            seed = self._fence(line)
-            return flushes.tried(line, batches, self._types(line), seed, at=self._now())
+            return flushes.tried(line, batches, types, self._fence(line), at=self._now())
         finally:
             line.execute("ROLLBACK")
 
