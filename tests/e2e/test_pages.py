@@ -52,6 +52,7 @@ ON_THE_WAY = {
     "admin.revise_metric": "the catalogue's own operator is led to it",
     "admin.metric_revision": "a proposed revision leads to it",
     "admin.backfill": "a file that was sent leads to it",
+    "admin.backfill_work": "asked while a file is being applied",
     "portal.settings": "forwards to the first of its pages",
     "portal.check_tax": "a field asks for it",
     "portal.invoice_payment": "asked while a payment is under way",
