@@ -107,6 +107,13 @@ def test_no_plan_bills_what_an_add_on_bills_already(api: Api, customer: str) -> 
     api.call("DELETE", f"{path}/items/{attached['id']}")
     assert api.made(f"{path}/plan-change", {"plan": "metered", "preview": True})["quote"]["lines"]
 
+    other = api.made("/billing/subscriptions", {"organization_id": customer, "plan": "metered"})
+    path = f"/billing/subscriptions/{other['id']}"
+    api.made(f"{path}/plan-change", {"plan": "plain", "when": "period_end"})
+    api.made(f"{path}/items", {"plan": "more-calls", "when": "period_end"})
+    refused = api.call("DELETE", f"{path}/plan-change")
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "already_billed")
+
 
 def test_an_agreement_has_its_own_prices_phases_and_term(api: Api, clock: Clock, customer: str) -> None:
     api.made("/billing/plans", plan_body("team", prices=[SEATS]))
