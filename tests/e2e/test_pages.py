@@ -68,15 +68,17 @@ def enter(visit: Visit, stack: Stack, who: str, **options: object) -> Visitor:
 
 
 def look(page: Page, name: str) -> list[str]:
-    """Put one loaded page through every width and theme; what is wrong with it."""
+    """Put one loaded page through every width and theme; what is wrong with it, of which there is a picture then."""
     wrong = []
     for width, scheme in LOOKS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        found = audit(page, f"{name} {scheme}")
         if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
-            wrong.append(f"{name} is {wide} px wide at {width}")
-        wrong += audit(page, f"{name} {scheme}")
-        page.screenshot(path=ARTIFACTS / f"{name}-{width}-{scheme}.png", full_page=True)
+            found.append(f"{name} is {wide} px wide at {width}")
+        if found:
+            page.screenshot(path=ARTIFACTS / f"{name}-{width}-{scheme}.png", full_page=True)
+        wrong += found
     return wrong
 
 
