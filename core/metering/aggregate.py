@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,14 +23,16 @@ from psycopg.rows import namedtuple_row
 from core.metering import backfill, counting, daily, flushes, limits, partitions, rollups
 from core.metering.corrections import gate
 from core.metering.counted import METERS, TAKEN_UP
-from core.metering.counting import Batch, Counted
+from core.metering.counting import Counted
 from core.metering.dedup import DedupStore
 from core.metering.directory import EventType, event_type
-from core.metering.flushes import POISON, FlushFailed
-from core.metering.instants import micros
+from core.metering.flushes import POISON, Flush, FlushFailed
+from core.metering.halving import Halving
+from core.metering.instants import instant, micros
 from core.metering.lines import connect
 from core.metering.meters import Meter, meter
 from core.metering.revisions import sweeping
+from core.metering.suspects import suspect
 
 log = structlog.get_logger("valueverse.aggregator")
 
@@ -47,12 +49,6 @@ DEDUP_MARGIN_DAYS = 7
 UPKEEP_SECONDS = 600.0
 DAYS_HOURLY = 2
 DAYS_ADDED_UP_MAX = 100
-CLAIM = """WITH claimed AS (
-    DELETE FROM usage_pending WHERE batch_id = ANY(ARRAY(
-      SELECT batch_id FROM usage_pending ORDER BY batch_id LIMIT %s FOR UPDATE SKIP LOCKED))
-    RETURNING batch_id, received_at)
-  SELECT b.id, b.received_at, b.payload FROM claimed
-  JOIN usage_batches b ON b.id = claimed.batch_id AND b.received_at = claimed.received_at ORDER BY b.id"""
 FENCE = f"""WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({gate.LOCK}))
   SELECT s.dedup_seed FROM gate, usage_state s WHERE s.epoch = %s FOR SHARE OF s"""  # noqa: S608 - a constant
 
@@ -89,7 +85,7 @@ class Aggregator:
         self._stop = threading.Event()
         self._epoch = 0
         self._batches = BATCHES_MIN
-        self._alone = 0
+        self._halving = Halving()
         self._behind = False
         self._new: list[tuple[Meter, int]] = []
         self._step, self._upkeep_at = backfill.STEP_MAX, 0.0
@@ -107,15 +103,17 @@ class Aggregator:
 
     def run(self) -> None:
         """Take the lock, load the keys, count until stopped. Raises Superseded or a psycopg error."""
-        with connect(self._url, name="usage aggregator lock") as lock:
+        with connect(self._url, name="usage aggregator lock") as lock, ExitStack() as stack:
             if not self._take_over(lock):
                 return
+            lines = [stack.enter_context(self._line(name)) for name in ("usage aggregator a", "usage aggregator b")]
+            self._load(lines[0])
+            writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="usage-writer"))
             while not self._stop.is_set():
                 try:
-                    self._count_on()
+                    self._count_on(lines, writer)
                 except FlushFailed as failed:
-                    log.warning("a flush failed", error=str(failed), batches=len(failed.batches))
-                    self._set_aside(lock, failed)
+                    self._set_aside(lines, failed)
 
     def _take_over(self, lock: Connection[Any]) -> bool:
         """Wait for the lock; after this no earlier aggregator commits any more. False when stopped meanwhile."""
@@ -126,55 +124,48 @@ class Aggregator:
         self._epoch = row[0] if row else 0
         return True
 
-    def _set_aside(self, lock: Connection[Any], failed: FlushFailed) -> None:
-        """Quarantine the batch that failed alone; of several, those that fail on trial. When none does, each is counted alone."""
-        found = [failed]
-        if len(failed.batches) > 1:
-            with self._line("usage aggregator trial") as line:
-                types = self._types(line)
-                found = flushes.culprits(failed.batches, lambda some: self._trial(line, some, types))
-            self._alone = 0 if found else len(failed.batches)
-        flushes.quarantine(lock, found)
-        self.progress.poisoned += len(found)
+    def _set_aside(self, lines: list[Connection[Any]], failed: FlushFailed) -> None:
+        """Give back what failed and what was prepared on top of it. One batch is quarantined; several are counted in pieces."""
+        log.warning("a flush failed", error=str(failed), batches=len(failed.batches))
+        for line in lines:
+            line.rollback()
+        self._store.undo(failed.claims)
+        self._halving.failed(len(failed.batches), failed.suspect)
+        if len(failed.batches) == 1:
+            with lines[0].transaction():
+                self._fence(lines[0])
+                flushes.quarantine(lines[0], failed)
+            self.progress.poisoned += 1
 
-    def _trial(self, line: Connection[Any], batches: Sequence[Batch], types: Mapping[int, EventType]) -> Exception | None:
-        """What a flush of these batches alone ends in; nothing of it stays."""
-        line.execute("BEGIN")
+    def _count_on(self, lines: list[Connection[Any]], writer: ThreadPoolExecutor) -> None:
+        """Count until stopped; one flush is prepared while the one before is written, unless a flush that failed is being halved."""
+        writing: Future[None] | None = None
         try:
-            return flushes.tried(line, batches, types, self._fence(line), at=self._now())
-        finally:
-            line.execute("ROLLBACK")
-
-    def _count_on(self) -> None:
-        """Load what was committed, then count; one flush is prepared while the one before is written."""
-        with ExitStack() as stack:
-            lines = [stack.enter_context(self._line(name)) for name in ("usage aggregator a", "usage aggregator b")]
-            self._load(lines[0])
-            writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="usage-writer"))
-            writing: Future[None] | None = None
             while not self._stop.is_set():
                 started = time.monotonic()
                 flush = self._prepare(lines[0])
                 if writing is not None:
                     writing.result()
-                writing = writer.submit(self._write, lines[0], *flush) if flush else None
-                if self._new or time.monotonic() >= self._upkeep_at:
+                writing = writer.submit(self._write, lines[0], flush) if flush else None
+                if self._halving or self._new or time.monotonic() >= self._upkeep_at:
                     if writing is not None:
                         writing.result()
                         writing = None
+                    self._halving.counted()
                     self._take_up(lines[1])
                     self._keep_house(lines[1])
                 lines.reverse()
-                if not self._behind:
+                if not self._behind and not self._halving:
                     self._stop.wait(max(0.0, self._pause(flush) - (time.monotonic() - started)))
+        finally:
             if writing is not None:
-                writing.result()
+                writing.result()  # its failure goes before that of a flush that was prepared on top of it
 
-    def _pause(self, flush: tuple[list[Batch], Counted] | None) -> float:
+    def _pause(self, flush: Flush | None) -> float:
         """Seconds between two flushes: more when much comes in, since bigger flushes change each row less often, most when it is spread."""
-        if flush is None or flush[1].size < BUSY_EVENTS:
+        if flush is None or flush.counted.size < BUSY_EVENTS:
             return self._flush_seconds
-        return self._flush_seconds * (4 if flush[1].changes > SPREAD_MIN * flush[1].size else 2)
+        return self._flush_seconds * (4 if flush.counted.changes > SPREAD_MIN * flush.counted.size else 2)
 
     def _line(self, name: str) -> Connection[Any]:
         line = connect(self._url, name=name)
@@ -188,27 +179,25 @@ class Aggregator:
         self._loaded = True
         log.info("aggregator is counting", keys=loaded, seconds=round(time.monotonic() - began, 2), epoch=self._epoch)
 
-    def _prepare(self, line: Connection[Any]) -> tuple[list[Batch], Counted] | None:
-        """Claim batches and count them in memory, in a transaction that stays open; None, and none open, when nothing waits."""
+    def _prepare(self, line: Connection[Any]) -> Flush | None:
+        """Take batches and count them in memory, in a transaction that stays open; None, and none open, when nothing waits."""
         line.execute("BEGIN")
-        seed = self._fence(line)
-        limit = 1 if self._alone else self._batches
-        rows = line.execute(CLAIM, (limit,), binary=True, prepare=True).fetchall()
+        seed, claims = self._fence(line), self._store.claims
+        limit = self._halving.next(self._batches)
+        batches = flushes.take(line, limit)
         types = self._types(line)
-        self._behind = len(rows) == limit
-        self._alone = max(0, self._alone - 1)
-        if not rows:
+        self._behind = len(batches) == limit
+        if not batches:
             line.execute("ROLLBACK")
             return None
-        batches = [Batch(batch_id, micros(received_at), bytes(payload)) for batch_id, received_at, payload in rows]
-        received_on = rows[-1][1].date()
+        received_on = instant(batches[-1].received_at).date()
         try:
             settle = limits.settling(line, seed, at=self._now())
             counted = counting.count(batches, types, seed, lambda keys: settle(keys) or self._store.claim(line, keys, received_on))
         except POISON as error:
-            raise FlushFailed(batches, error) from error
-        self._adapt(len(rows), counted)
-        return batches, counted
+            raise FlushFailed(batches, claims, error) from error
+        self._adapt(len(batches), counted)
+        return Flush(batches, counted, claims)
 
     def _fence(self, line: Connection[Any]) -> int:
         """Hold the epoch for this transaction, and the keys' seed; raises Superseded."""
@@ -235,21 +224,23 @@ class Aggregator:
         if events:
             self._batches = min(BATCHES_MAX, max(BATCHES_MIN, FLUSH_EVENTS * batches // events))
 
-    def _write(self, line: Connection[Any], batches: Sequence[Batch], counted: Counted) -> None:
+    def _write(self, line: Connection[Any], flush: Flush) -> None:
         """Write and commit; runs in the writer's thread."""
+        counted = flush.counted
         try:
-            flushes.write(line, batches, counted, at=self._now())
+            flushes.write(line, flush.batches, counted, at=self._now())
             line.execute("COMMIT")
         except POISON as error:
-            raise FlushFailed(batches, error) from error
+            line.rollback()  # at once: the next flush may be waiting for a key of this one
+            raise FlushFailed(flush.batches, flush.claims, error, suspect(flush, error)) from error
         done = self.progress
         done.events += counted.size
         done.duplicates += sum(len(fate.duplicates) for fate in counted.fates)
         done.conflicts += sum(len(fate.conflicts) for fate in counted.fates)
-        done.batches += len(batches)
+        done.batches += len(flush.batches)
         done.poisoned += len(counted.poisoned)
         done.flushes += 1
-        done.lag_seconds = (micros(self._now()) - batches[0].received_at) / 1e6
+        done.lag_seconds = (micros(self._now()) - flush.batches[0].received_at) / 1e6
 
     def _take_up(self, line: Connection[Any]) -> None:
         """Count a step of the past of each new metric, while nothing else is being written."""

@@ -44,11 +44,18 @@ class Claim:
 class DedupStore(Protocol):
     """Remembers the keys of every counted event for as long as it may be sent again."""
 
+    @property
+    def claims(self) -> int:
+        """How many there have been, without those that were undone."""
+
     def load(self, connection: Connection[Any], since: date) -> int:
         """Read what earlier processes committed, from `since` on; how many keys."""
 
     def claim(self, connection: Connection[Any], entries: Entries, received_on: date) -> Claim:
-        """Claim the keys in the connection's transaction. When it does not commit, the store must be loaded anew."""
+        """Claim the keys in the connection's transaction. When it does not commit, the claim must be undone, or the store loaded anew."""
+
+    def undo(self, claims: int) -> None:
+        """Forget all but the first `claims` claims; their transactions, CLAIMS_UNCOMMITTED at most, have been rolled back."""
 
     def forget(self, before: date) -> None:
         """Drop what is kept in memory of keys received before that day; on disk partitions.keep_house deletes them."""
@@ -141,6 +148,21 @@ class Table:
         rows["high"], rows["low"], rows["fingerprint"] = self._high[places], self._low[places], self._fingerprint[places]
         return rows
 
+    def remove(self, rows: Entries) -> None:
+        """Free the slots of the keys that came last. No key was led past them since, so the table is as it was before them."""
+        high, low = rows["high"], rows["low"]
+        waiting = np.arange(len(rows))
+        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
+        places = [slot[:0]]
+        while len(waiting):
+            here = (self._high[slot] == high[waiting]) & (self._low[slot] == low[waiting])
+            places.append(slot[here])
+            on = ~here & (self._high[slot] != 0)
+            waiting, slot = waiting[on], (slot[on] + 1) & (self.slots - 1)
+        free = np.concatenate(places)
+        self._high[free] = 0
+        self.used -= len(free)
+
     def insert(self, rows: Entries, received_on: date) -> None:
         """Take keys that are not here yet, each once."""
         high, low, fingerprints = rows["high"], rows["low"], rows["fingerprint"]
@@ -170,8 +192,9 @@ class SegmentStore:
     def __init__(self, memory_mib: float = 2048) -> None:
         self._tables: list[Table] = []
         self._runs: list[Run] = []
-        self._sealed: list[tuple[int, Table]] = []
-        self._claims = 0
+        self._inserted: list[tuple[int, Table, Entries]] = []
+        self._sealed: list[tuple[int, Table, Run]] = []
+        self.claims = 0
         self._bytes_max = int(memory_mib * 2**20 * KEYS_SHARE)
 
     @property
@@ -181,7 +204,7 @@ class SegmentStore:
 
     def load(self, connection: Connection[Any], since: date) -> int:
         """See DedupStore."""
-        self._tables, self._sealed, self._runs = [], [], runs.load(connection, since)
+        self._tables, self._inserted, self._sealed, self._runs = [], [], [], runs.load(connection, since)
         last, total = 0, sum(run.keys for run in self._runs)
         query = """SELECT id, received_on, keys FROM usage_dedup_segments WHERE id > %s AND received_on >= %s ORDER BY id LIMIT %s"""
         while segments := connection.execute(query, (last, since, SEGMENTS_AT_ONCE), binary=True).fetchall():
@@ -192,18 +215,18 @@ class SegmentStore:
                 total += len(rows)
             with connection.transaction():
                 self._keep_within_bounds(connection)
-            self._sealed = []
+            self._settle(self.claims)
         return total
 
     def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
         """See DedupStore."""
-        self._claims += 1
-        self._sealed = [(claim, table) for claim, table in self._sealed if claim > self._claims - CLAIMS_UNCOMMITTED]
+        self.claims += 1
+        self._settle(self.claims - CLAIMS_UNCOMMITTED)
         first, which = distinct(rows)
         keys = rows[first]
         known, fingerprints = np.zeros(len(keys), np.bool_), keys["fingerprint"].copy()
         places: list[Callable[[Entries], tuple[Flags, NDArray[np.uint32]]]] = [table.find for table in reversed(self._tables)]
-        places += [table.find for _, table in self._sealed]
+        places += [table.find for _, table, _ in self._sealed]
         if self._runs:
             places.append(lambda some: runs.find(connection, self._runs, some))
         for find in places:
@@ -222,6 +245,25 @@ class SegmentStore:
         is_first[first[~known]] = True
         return Claim(is_first, fingerprints[which])
 
+    def undo(self, claims: int) -> None:
+        """Last done, first undone: what was sealed comes back, then the keys leave their tables; see DedupStore."""
+        if claims < self.claims - CLAIMS_UNCOMMITTED:
+            raise RuntimeError("claims were committed that are to be undone")
+        while self._sealed and self._sealed[-1][0] > claims:
+            _, table, gone = self._sealed.pop()
+            self._tables.insert(0, table)
+            self._runs = [run for run in self._runs if run is not gone]
+        while self._inserted and self._inserted[-1][0] > claims:
+            _, table, rows = self._inserted.pop()
+            table.remove(rows)
+        self._tables = [table for table in self._tables if table.used]
+        self.claims = claims
+
+    def _settle(self, claims: int) -> None:
+        """The first `claims` claims are committed and visible to all."""
+        self._inserted = [one for one in self._inserted if one[0] > claims]
+        self._sealed = [one for one in self._sealed if one[0] > claims]
+
     def forget(self, before: date) -> None:
         """A table or run goes when all its keys may; see DedupStore."""
         self._tables = [table for table in self._tables if table.newest >= before]
@@ -231,9 +273,10 @@ class SegmentStore:
         while len(rows):
             if not self._tables or self._tables[-1].room <= 0:
                 self._tables.append(Table(self._next_slots()))
-            room = self._tables[-1].room
-            self._tables[-1].insert(rows[:room], received_on)
-            rows = rows[room:]
+            table = self._tables[-1]
+            part, rows = rows[: table.room], rows[table.room :]
+            self._inserted.append((self.claims, table, part))
+            table.insert(part, received_on)
 
     def _next_slots(self) -> int:
         if not self._tables:
@@ -244,50 +287,13 @@ class SegmentStore:
     def _keep_within_bounds(self, connection: Connection[Any]) -> None:
         """Seal the oldest tables, then leave out the oldest filters, until the rest fits; in the connection's transaction."""
         while self.bytes > self._bytes_max and len(self._tables) > 1:
-            oldest = self._tables.pop(0)
-            self._sealed.append((self._claims, oldest))
-            self._runs.append(runs.seal(connection, oldest.all(), oldest.newest))
+            oldest = self._tables[0]
+            run = runs.seal(connection, oldest.all(), oldest.newest)
+            self._sealed.append((self.claims, self._tables.pop(0), run))
+            self._runs.append(run)
             # Its last segment may have a part in the next table too; then it is read again, which does no harm.
             connection.execute("DELETE FROM usage_dedup_segments WHERE id <= %s", (oldest.last_segment,))
         for run in self._runs:
             if self.bytes <= self._bytes_max:
                 return
             run.filter = None
-
-
-class KeyTable:
-    """Keys as rows of a table with a unique index: no memory, any number of keys, at several times the cost of SegmentStore."""
-
-    def load(self, connection: Connection[Any], since: date) -> int:
-        """Nothing to read; see DedupStore."""
-        row = connection.execute("SELECT count(*) FROM usage_dedup_keys WHERE received_on >= %s", (since,)).fetchone()
-        return int(row[0]) if row else 0
-
-    def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
-        """See DedupStore."""
-        first, which = distinct(rows)
-        keys = rows[first]
-        hashes = [key.tobytes()[:16] for key in keys]
-        insert = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on)
-            SELECT key_hash, fingerprint, %s FROM unnest(%b::bytea[], %s::bigint[]) AS g(key_hash, fingerprint) ORDER BY key_hash
-            ON CONFLICT (key_hash) DO NOTHING RETURNING key_hash"""
-        fingerprints = keys["fingerprint"].copy()
-        inserted = {bytes(row[0]) for row in connection.execute(insert, (received_on, hashes, fingerprints.tolist()))}
-        fresh = np.fromiter((key in inserted for key in hashes), np.bool_, len(hashes))
-        known = [key for key in hashes if key not in inserted]
-        if known:
-            query = "SELECT key_hash, fingerprint FROM usage_dedup_keys WHERE key_hash = ANY(%b)"
-            stored = {bytes(key): value for key, value in connection.execute(query, (known,))}
-            for place in np.flatnonzero(~fresh):
-                fingerprints[place] = stored[hashes[place]]
-        is_first = np.zeros(len(rows), np.bool_)
-        is_first[first[fresh]] = True
-        return Claim(is_first, fingerprints[which])
-
-    def forget(self, before: date) -> None:
-        """Nothing is in memory; see DedupStore."""
-
-
-def store(kind: str, memory_mib: int) -> DedupStore:
-    """The store a setting names: `memory` or `table`."""
-    return KeyTable() if kind == "table" else SegmentStore(memory_mib)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.metering import dedup
 from core.metering.columns import Columns
@@ -25,6 +27,7 @@ class Segments:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, date, bytes]] = []
+        self.last = 0
 
     def transaction(self) -> Any:
         """Nothing to begin."""
@@ -32,8 +35,9 @@ class Segments:
 
     def execute(self, statement: str, values: tuple[Any, ...], **_: Any) -> Any:
         if statement.startswith("INSERT"):
-            self.rows.append((len(self.rows) + 1, values[0], values[2]))
-            return type("Cursor", (), {"fetchone": lambda _self: (len(self.rows),)})()
+            self.last += 1
+            self.rows.append((self.last, values[0], values[2]))
+            return type("Cursor", (), {"fetchone": lambda _self: (self.last,)})()
         if "usage_dedup_runs" in statement:
             return ()
         last, since, limit = values
@@ -66,6 +70,91 @@ def test_claims_equal_a_dict(monkeypatch: pytest.MonkeyPatch, seed: int) -> None
         if round_ % 10 == 9:
             store = SegmentStore()
             assert store.load(segments, DAY) == len(known)
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 90), max_size=40), st.integers(0, 2)), max_size=25))
+@settings(max_examples=200)
+def test_claims_that_were_undone_leave_no_trace(steps: list[tuple[list[int], int]]) -> None:
+    """Random claims, of which the last one or two are undone now and then, against a dict; and the tables bit for bit."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dedup, "SLOTS_FIRST", 16)
+        patched.setattr(dedup, "SLOTS_MAX", 64)
+        segments: Any = Segments()
+        store, known, before = SegmentStore(), dict[int, int](), list[Any]()
+        for step, (numbers, undone) in enumerate(steps):
+            before = [*before[-1:], (store.claims, dict(known), state(store), list(segments.rows))]
+            claim = store.claim(segments, keyed(numbers, step), DAY)
+            for number, first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
+                assert first == (number not in known)
+                assert known.setdefault(number, step) == fingerprint
+            if 0 < undone <= len(before):
+                claims, known, was, segments.rows = before[-undone]
+                store.undo(claims)
+                assert state(store) == was
+                before = []
+        loaded = SegmentStore()
+        assert loaded.load(segments, DAY) == len(known)
+
+
+def state(store: SegmentStore) -> list[tuple[int, list[int], list[int]]]:
+    """What the tables hold, slot by slot."""
+    return [(table.used, table._high.tolist(), np.where(table._high > 0, table._low, 0).tolist()) for table in store._tables]
+
+
+def test_claims_that_were_committed_cannot_be_undone() -> None:
+    segments: Any = Segments()
+    store = SegmentStore()
+    for number in range(4):
+        store.claim(segments, keyed([number]), DAY)
+    with pytest.raises(RuntimeError):
+        store.undo(1)
+    store.undo(2)
+    assert store.claim(segments, keyed([0, 1, 2, 3]), DAY).first.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("memory_mib", [0, 0.02], ids=["no filters", "filters"])
+def test_claims_that_sealed_a_table_are_undone(metering: Metering, monkeypatch: pytest.MonkeyPatch, memory_mib: float) -> None:
+    """Of many small flushes, each prepared while the one before is uncommitted, some fail, alone or with the one before.
+
+    Each is so small that no two in a row seal a table: the second would wait for the first, which here nobody commits meanwhile.
+    """
+    monkeypatch.setattr(dedup, "SLOTS_FIRST", 256)
+    monkeypatch.setattr(dedup, "SLOTS_MAX", 256)
+    rng, known, seals_undone = random.Random(f"undo {memory_mib}"), dict[int, int](), 0
+    store: Any = SegmentStore(memory_mib)
+    first = rng.randrange(2**40)
+    with psycopg.connect(metering.url, autocommit=True) as a, psycopg.connect(metering.url, autocommit=True) as b:
+        store.load(a, date.max)
+        lines: list[Any] = [a, b]
+        before: list[tuple[int, dict[int, int]]] = []
+        for round_ in range(300):
+            line, other = lines
+            line.execute("BEGIN")
+            before = [*before[-1:], (store.claims, dict(known))]
+            numbers = [first + rng.randrange(9_000) for _ in range(rng.randrange(1, 88))]
+            rows = keyed(numbers, round_)
+            rows["high"] = dedup._mixed(rows["high"])
+            claim = store.claim(line, rows, DAY)
+            for number, is_first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
+                assert is_first == (number not in known)
+                assert known.setdefault(number, round_) == fingerprint
+            failing = rng.choice([0, 0, 0, 1, 2])
+            if failing < 2:
+                other.execute("COMMIT")
+            if failing:
+                a.rollback()
+                b.rollback()
+                sealed = len(store._runs)
+                claims, known = before[-failing:][0]
+                store.undo(claims)
+                seals_undone += sealed - len(store._runs)
+                before = []
+            lines.reverse()
+            if round_ % 40 == 39:
+                line.execute("COMMIT")
+                store, before = SegmentStore(memory_mib), []
+                assert store.load(a, DAY) >= len(known)
+    assert seals_undone > 5
 
 
 @pytest.mark.parametrize("memory_mib", [0, 0.02], ids=["no filters", "filters"])
