@@ -24,7 +24,7 @@ from core import config
 from core.config import Settings
 from core.identity.keys import SECRET_LENGTH, hash_token
 from core.metering import chosen, compiled, pgcopy
-from core.metering.dedup import ENTRY
+from core.metering.entries import ENTRY
 from ops import migrate, ports, postgres
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from core.metering import columns as column_form
 from core.metering import pgcopy
 from core.metering.columns import Columns, Corrupt, Flags, Int32, Int64, quantity
-from core.metering.dedup import Claim, Entries, entries, of_keys
+from core.metering.dedup import Claim
 from core.metering.directory import EventType
+from core.metering.entries import Entries, entries, of_keys
 from core.metering.instants import instant
 from core.metering.meters import HOUR_MICROS, Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
 from core.metering.models import Aggregation

@@ -16,8 +16,9 @@ from psycopg import Connection
 
 from core.metering import counting, limits, places, rollups
 from core.metering.counting import Batch, Counted
-from core.metering.dedup import Claim, Entries
+from core.metering.dedup import Claim
 from core.metering.directory import EventType
+from core.metering.entries import Entries
 from core.metering.instants import instant
 
 POISON = (psycopg.DataError, psycopg.IntegrityError, ArithmeticError, ValueError, LookupError, TypeError)
