@@ -60,4 +60,4 @@ def _woven(code: ModuleType, firsts: Row, seconds: Row, which: Int64) -> bytes:
     return out[: code.weave(first, firsts.ends, second, seconds.ends, which, machine.words(out))].tobytes()
 
 
-WEAVE = Lazy("core.metering.splice", lambda code: _woven(code, Row(["a"]), Row(["b"]), np.zeros(1, np.int64)))
+WEAVE = Lazy("core.metering.weaving", lambda code: _woven(code, Row(["a"]), Row(["b"]), np.zeros(1, np.int64)))

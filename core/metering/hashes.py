@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from core.metering import machine
-from core.metering.machine import Int64, Words, entered, lent, machine_code
+from core.metering.machine import Int64, Words, entered, lent, machine_code, swapped
 
 SHORT, LONG = "XXH3_64bits", "XXH3_128bits_withSeed"
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -74,12 +74,6 @@ def long(_context: Any, words: Any, _start: Any, _size: Any, _seed: Any) -> Any:
 
 def _declared(module: Any, kind: Any, name: str) -> Any:
     return module.globals.get(name) or ir.Function(module, kind, name)
-
-
-@_intrinsic
-def swapped(_context: Any, _word: Any) -> Any:
-    """The word with its bytes in the other order."""
-    return types.uint64(types.uint64), lambda _context, builder, _signature, given: builder.bswap(given[0])
 
 
 @machine_code

@@ -63,6 +63,12 @@ def lent(_context: Any, arrays: Any) -> Any:
     return arrays(arrays), build
 
 
+@cast(Callable[[Callable[..., Any]], Callable[[np.uint64], np.uint64]], intrinsic)
+def swapped(_context: Any, _word: Any) -> Any:
+    """The word with its bytes in the other order."""
+    return numba.uint64(numba.uint64), lambda _context, builder, _signature, given: builder.bswap(given[0])
+
+
 @machine_code
 def copied(words: Words, start: int, size: int, out: Words, at: int) -> int:
     """Copy `size` bytes, eight at once (what is too much is for the next copy to overwrite); the place behind them."""

@@ -3,23 +3,7 @@
 from __future__ import annotations
 
 from core.metering import machine
-from core.metering.machine import Int32, Int64, Words, copied, entered, lent, machine_code
-
-
-@entered(machine)
-def splice(heads: Words, width: int, data: Words, starts: Int64, sizes: Int32, out: Words) -> int:
-    """Each of the heads, `width` bytes long and side by side, and behind it its part of `data`; how many bytes that is."""
-    return _splice(width, lent((heads, data, starts, sizes, out)))
-
-
-@machine_code
-def _splice(width: int, arrays: tuple[Words, Words, Int64, Int32, Words]) -> int:
-    heads, data, starts, sizes, out = arrays
-    at = 0
-    for row in range(len(sizes)):
-        at = copied(heads, row * width, width, out, at)
-        at = copied(data, starts[row], sizes[row], out, at)
-    return at
+from core.metering.machine import Int64, Words, copied, entered, lent, machine_code
 
 
 @entered(machine)
