@@ -24,7 +24,7 @@ ACCOUNTS = f"""SELECT o.external_id AS reference, {COLUMNS} FROM organizations o
   UNION ALL SELECT o.id::text, {COLUMNS} FROM organizations o {CLOCK} WHERE o.id = ANY(%s::uuid[])"""  # noqa: S608 - constants only
 CHANGED = "SELECT id, updated_at FROM organizations WHERE updated_at > now() - make_interval(secs => %s)"
 Rows = Callable[..., list[Any]]
-TABLE_GROWTH, TABLE_FIRST = 1.25, 16
+TABLE_GROWTH, TABLE_FIRST = 1.05, 4
 """A table is made anew when so many more are known: that costs each organization the same, however many there are."""
 
 

@@ -23,6 +23,7 @@ class Row:
 
     def __init__(self, texts: Sequence[str]) -> None:
         encoded = [text.encode() for text in texts]
+        self.longest = max(map(len, encoded), default=0)
         self.data = b"".join([*encoded, PADDING])
         self.ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
 
@@ -54,7 +55,7 @@ class Chosen(Sequence[str]):
 
 def _woven(code: ModuleType, firsts: Row, seconds: Row, which: Int64) -> bytes:
     machine = code.machine
-    most = int(firsts.ends[len(which) - 1]) + len(which) * int(np.diff(seconds.ends, prepend=0).max()) + machine.EIGHT
+    most = int(firsts.ends[len(which) - 1]) + len(which) * seconds.longest + machine.EIGHT
     out = np.empty(most, np.uint8)
     first, second = (machine.words(np.frombuffer(row.data, np.uint8)) for row in (firsts, seconds))
     return out[: code.weave(first, firsts.ends, second, seconds.ends, which, machine.words(out))].tobytes()

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from core.metering.chosen import WEAVE, Chosen, Row
 from core.metering.columns import NUMBERS, Columns, Corrupt, pack, unpack
-from core.metering.narrow import narrow, widened
+from core.metering.narrow import NARROWING, narrow, widened
 from core.metering.texts import texts
 
 INTEGERS = st.sampled_from([np.int8, np.int16, np.int32, np.int64])
@@ -66,17 +66,26 @@ def test_a_payload_that_is_none_is_corrupt(data: bytes) -> None:
             unpack(payload)
 
 
+@pytest.mark.parametrize("code", [True, False], ids=["compiled", "plain"])
 @given(st.data(), INTEGERS)
-def test_a_narrow_column_is_the_same_column(data: st.DataObject, kind: Any) -> None:
+def test_a_narrow_column_is_the_same_column(code: bool, data: st.DataObject, kind: Any) -> None:
+    assert NARROWING.load()
     half = min(np.iinfo(kind).max, 2**61)
     unit = data.draw(st.sampled_from([1, 1_000, 10**6, 10**9, 10**12]))
     elements = st.integers(-half // unit, half // unit)
     column = data.draw(arrays.arrays(np.int64, st.integers(1, 40), elements=elements)) * unit
-    found = widened(narrow(column.astype(kind)), len(column), kind)
+    with pytest.MonkeyPatch.context() as patch:
+        if not code:
+            patch.setattr(NARROWING, "_module", None)
+        found = widened(narrow(column.astype(kind)), len(column), kind)
     assert (found.tolist(), found.dtype) == (column.astype(kind).tolist(), np.dtype(kind))
 
 
-def test_narrow_columns_are_narrow() -> None:
+@pytest.mark.parametrize("code", [True, False], ids=["compiled", "plain"])
+def test_narrow_columns_are_narrow(code: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert NARROWING.load()
+    if not code:
+        monkeypatch.setattr(NARROWING, "_module", None)
     assert len(narrow(np.full(1_000, 12))[3]) == 0
     assert len(narrow(10**15 + 10**9 * np.arange(200))[3]) == 200
     assert len(narrow(np.array([0, 2**40]))[3]) == 16
