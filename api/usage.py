@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -15,19 +15,19 @@ from flask import Flask
 
 from api import usage_once
 from api.drop_in import cloud_events
+from api.usage_answers import EVENTS_MAX, pointer, refusals, render
 from core import clock
 from core.config import Settings
 from core.errors import BillingError, FieldError, Invalid, RateLimited, Unauthenticated, Unavailable
 from core.identity.keys import TOKEN, hash_token
-from core.metering import accept, bodies, foreign, results, unclaimed
+from core.metering import accept, bodies, foreign, results
 from core.metering.accept import Verdict
 from core.metering.bodies import Form, Malformed, TooLarge, UnsupportedEncoding
-from core.metering.careful import Refused, Window
+from core.metering.careful import Window
 from core.metering.directory import Directory, Principal
 from core.metering.foreign import Untranslatable
 from core.metering.log import open_log
 from core.metering.rates import Rates
-from core.metering.results import Result
 from web.requests import ACCEPTED, HEADER
 
 PATH = "/api/v1/billing/usage"
@@ -40,7 +40,6 @@ FORMS = {
 WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,3})(?:$|[,;\s])")
 WAIT_SECONDS_MAX = 10
 ERRORS_MAX = 100
-PLACES = [f'{{"index":{i},"status":"accepted","metrics":' for i in range(10_000)]
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -59,7 +58,7 @@ class UsageEndpoint:
         self._window = Window(
             timedelta(days=settings.usage_window_past_days),
             timedelta(seconds=settings.usage_window_future_seconds),
-            min(settings.usage_events_per_request_max, len(PLACES)),
+            min(settings.usage_events_per_request_max, EVENTS_MAX),
         )
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -177,7 +176,7 @@ class UsageEndpoint:
             "request_id": request_id,
         }
         if isinstance(error, _NothingAccepted):
-            problem |= {"batch_id": None, "accepted": 0, "rejected": len(error.verdict.refused), "events": _refusals(error.verdict)}
+            problem |= {"batch_id": None, "accepted": 0, "rejected": len(error.verdict.refused), "events": refusals(error.verdict)}
         if error.errors:
             problem["errors"] = [{"pointer": item.pointer, "detail": item.detail} for item in error.errors]
         return error.status, headers, msgspec.json.encode(problem)
@@ -193,7 +192,7 @@ class _NothingAccepted(Invalid):
     code, title = "no_event_accepted", "No event was accepted"
 
     def __init__(self, verdict: Verdict) -> None:
-        pointers = tuple(FieldError(_pointer(verdict, one), one.detail) for one in verdict.refused[:ERRORS_MAX])
+        pointers = tuple(FieldError(pointer(verdict, one), one.detail) for one in verdict.refused[:ERRORS_MAX])
         super().__init__(f"None of the {verdict.events} events was accepted; nothing will be counted.", errors=pointers)
         self.verdict = verdict
 
@@ -206,53 +205,6 @@ def install(app: Flask, settings: Settings) -> UsageEndpoint:
     app.add_url_rule(PATH, "record_usage", lambda: usage_once.record(endpoint.answer), methods=["POST"])
     app.extensions["usage_endpoint"] = endpoint
     return endpoint
-
-
-def render(verdict: Verdict, batch_id: int | None, result: Result | None = None) -> bytes:
-    """The answer's body: the verdict on each event in the order they were sent."""
-    refused = {one.index: one for one in verdict.refused}
-    fed = iter(verdict.fed)
-    if not refused and result is None and not verdict.unclaimed:
-        events = ",".join([f"{place}{codes}}}" for place, codes in zip(PLACES, fed, strict=False)])
-    else:
-        events = ",".join(_rendered(verdict, i, refused, fed, result) for i in range(verdict.events))
-    accepted = verdict.events - len(refused)
-    counts = f'"accepted":{accepted},"rejected":{len(refused)}'
-    if verdict.unclaimed:
-        counts += f',"unclaimed":{verdict.unclaimed}'
-    if result is not None:
-        counts += f',"duplicates":{len(result.duplicates)},"conflicts":{len(result.conflicts)}'
-    batch = f'"{batch_id}"' if batch_id is not None else "null"
-    return f'{{"batch_id":{batch},{counts},"events":[{events}]}}'.encode()
-
-
-def _refusals(verdict: Verdict) -> list[dict[str, Any]]:
-    return [
-        {"index": one.index, "status": "rejected", "code": one.code, "detail": one.detail, "pointer": _pointer(verdict, one)}
-        for one in verdict.refused
-    ]
-
-
-def _pointer(verdict: Verdict, one: Refused) -> str:
-    """JSON pointer into the request: a request that is one object has no index."""
-    return one.pointer if verdict.single else f"/{one.index}{one.pointer}"
-
-
-def _rendered(verdict: Verdict, index: int, refused: dict[int, Refused], fed: Iterator[str], result: Result | None) -> str:
-    one = refused.get(index)
-    if one is not None:
-        pointer = _pointer(verdict, one)
-        shown = {"index": index, "status": "rejected", "code": one.code, "detail": one.detail, "pointer": pointer}
-        return msgspec.json.encode(shown).decode()
-    codes = next(fed)
-    if result is not None and index in result.duplicates:
-        return f'{{"index":{index},"status":"duplicate","metrics":{codes}}}'
-    if result is not None and index in result.conflicts:
-        detail = "An event with this idempotency key but other content was counted before; this one was not."
-        return f'{{"index":{index},"status":"conflict","detail":"{detail}","metrics":{codes}}}'
-    if codes == unclaimed.FED:
-        return f'{{"index":{index},"status":"unclaimed","metrics":[]}}'
-    return f"{PLACES[index]}{codes}}}"
 
 
 def _key_hash(environ: Environ) -> bytes:

@@ -23,8 +23,8 @@ import psycopg
 from core import config
 from core.config import Settings
 from core.identity.keys import SECRET_LENGTH, hash_token
-from core.metering import compiled, pgcopy
-from core.metering.dedup import ENTRY
+from core.metering import additions, chosen, compiled, entries, narrow
+from core.metering.entries import ENTRY
 from ops import migrate, ports, postgres
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
     base = postgres.SHARED if os.geteuid() == 0 else Path(tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="vvb-", dir=base))
     folder.chmod(0o755)
-    for code in (compiled.SCAN, pgcopy.SPLICE):
+    for code in (compiled.SCAN, chosen.WEAVE, narrow.NARROWING, entries.HASHES, entries.PROBING, additions.PGROWS):
         code.load()
     cluster = postgres.Cluster(folder / "pg", ports.free(), secrets.token_urlsafe(16), postgres.durable())
     children: list[subprocess.Popen[bytes]] = []

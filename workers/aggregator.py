@@ -7,7 +7,7 @@ import sys
 import threading
 
 from core import clock, config, logs
-from core.metering import memory, stores
+from core.metering import dedup, memory
 from core.metering.aggregate import Aggregator, keep_counting
 
 SWITCH_SECONDS = 0.0005
@@ -27,7 +27,7 @@ def main() -> int:
     def make() -> Aggregator:
         return Aggregator(
             settings.database_url,
-            stores.store(settings.usage_dedup_store, settings.usage_dedup_memory_mib),
+            dedup.store(settings.usage_dedup_store, settings.usage_dedup_memory_mib),
             flush_seconds=float(settings.usage_flush_seconds),
             window_days=settings.usage_window_past_days,
             now=clock.now,

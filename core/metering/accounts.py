@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 MAX_AGE_SECONDS = 1.0
 KEPT_SECONDS = 60.0
@@ -24,6 +24,8 @@ ACCOUNTS = f"""SELECT o.external_id AS reference, {COLUMNS} FROM organizations o
   UNION ALL SELECT o.id::text, {COLUMNS} FROM organizations o {CLOCK} WHERE o.id = ANY(%s::uuid[])"""  # noqa: S608 - constants only
 CHANGED = "SELECT id, updated_at FROM organizations WHERE updated_at > now() - make_interval(secs => %s)"
 Rows = Callable[..., list[Any]]
+TABLE_GROWTH, TABLE_FIRST = 1.05, 4
+"""A table is made anew when so many more are known: that costs each organization the same, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,18 @@ class Account:
         return reference in (self.external_id, str(self.id)) or reference.lower() == str(self.id)
 
 
+class Forgetting(Protocol):
+    """Something made of references and numbers, of which some can be taken back."""
+
+    def __len__(self) -> int: ...
+
+    def forget(self, names: Collection[str]) -> None:
+        """Know no more of these references."""
+
+
+Table = TypeVar("Table", bound=Forgetting)
+
+
 class Accounts:
     """Organizations by id or external id. Those on a test clock are read every time: their time moves by hand."""
 
@@ -50,6 +64,7 @@ class Accounts:
         self._rows = rows
         self._values: dict[str, Account] = {}
         self._usual: dict[str, int] = {}
+        self._table: Forgetting | None = None
         self._changes: dict[uuid.UUID, datetime] = {}
         self._read_at = self._emptied_at = 0.0
         self._lock = threading.Lock()
@@ -77,6 +92,15 @@ class Accounts:
         except KeyError:
             return None
 
+    def table(self, make: Callable[[Mapping[str, int]], Table]) -> Table:
+        """All of whom numbers() knows, but perhaps a few of the newest, in a form made by `make` (always the same)."""
+        self._look()
+        table = cast(Table | None, self._table)
+        if table is None or len(self._usual) > TABLE_GROWTH * len(table) + TABLE_FIRST:
+            with self._lock:
+                self._table = table = make(self._usual)
+        return table
+
     def _look(self) -> None:
         if time.monotonic() - self._read_at >= MAX_AGE_SECONDS:
             with self._lock:
@@ -88,10 +112,13 @@ class Accounts:
         began = time.monotonic()
         changes = dict(self._rows(CHANGED, KEPT_SECONDS))
         if began - self._emptied_at >= KEPT_SECONDS:
-            self._values, self._usual, self._emptied_at = {}, {}, began
+            self._values, self._usual, self._table, self._emptied_at = {}, {}, None, began
         elif changed := {one for one, at in changes.items() if self._changes.get(one) != at}:
-            self._values = {name: account for name, account in self._values.items() if account.id not in changed}
-            self._usual = {name: number for name, number in self._usual.items() if name in self._values}
+            gone = {name for name, account in self._values.items() if account.id in changed}
+            self._values = {name: account for name, account in self._values.items() if name not in gone}
+            self._usual = {name: number for name, number in self._usual.items() if name not in gone}
+            if self._table is not None and gone:
+                self._table.forget(gone)
         self._changes, self._read_at = changes, began
 
     def _load(self, references: Collection[str]) -> dict[str, Account]:

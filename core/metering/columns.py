@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from core.metering.narrow import Narrow, narrow, widened
 from core.metering.texts import NEITHER, WORD, Texts, field, joined, laid_out, texts
 from core.money import EXACT
 
@@ -34,7 +35,15 @@ class Corrupt(ValueError):
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """The msgpack form. Number columns are little-endian; `data` and the three before it are those of Texts."""
+    """The msgpack form. The columns are those of SHAPE, each as `narrow` stores it; `data` is that of Texts."""
+
+    events: int
+    columns: list[Narrow]
+    data: bytes
+
+
+class _StoredWide(msgspec.Struct, array_like=True, gc=False):
+    """The form before. Number columns are little-endian; `data` and the three before it are those of Texts."""
 
     organizations: bytes
     events: bytes
@@ -149,48 +158,53 @@ def _packed_lone(one: Lone) -> bytes:
 
 
 def _packed(columns: Columns) -> bytes:
-    stored = _Stored(
-        columns.organizations.tobytes(),
-        columns.events.tobytes(),
-        columns.timestamps.tobytes(),
-        columns.defaulted.tobytes(),
-        columns.wholes.tobytes(),
-        columns.fractions.tobytes(),
-        columns.positions.tobytes(),
-        columns.texts.sizes.tobytes(),
-        columns.texts.key_places.tobytes(),
-        columns.texts.key_sizes.tobytes(),
-        columns.texts.data,
-    )
+    texts, places = columns.texts, np.arange(len(columns), dtype=np.int16)
+    numbers = columns.organizations, columns.events, columns.timestamps, columns.defaulted.view(np.int8), columns.wholes, columns.fractions
+    rest = columns.positions - places, texts.sizes, texts.key_places, texts.key_sizes
+    stored = _Stored(len(columns), [narrow(column) for column in (*numbers, *rest)], texts.data)
     return FORM + _compressor().compress(_encode(stored))
 
 
 def unpack(payload: bytes) -> Columns:
     """The columns of a payload; raises Corrupt."""
     try:
-        stored: _Stored | _StoredLists
         if is_lone(payload):
             return unpack_lone([payload])
         if payload[:1] == FORM:
-            stored = _decode(_decompressor().decompress(memoryview(payload)[1:]))
-            pieces = laid_out(stored.data, *(np.frombuffer(part, np.int32) for part in (stored.sizes, stored.key_places, stored.key_sizes)))
+            columns = _unpacked(_decode(_decompressor().decompress(memoryview(payload)[1:])))
         else:
-            stored = _decode_lists(_decompressor().decompress(payload))
-            pieces = texts(stored.keys, stored.properties, stored.units, stored.subscriptions)
-        columns = Columns(
-            np.frombuffer(stored.organizations, np.int32),
-            np.frombuffer(stored.events, np.int32),
-            np.frombuffer(stored.timestamps, np.int64),
-            np.frombuffer(stored.defaulted, np.bool_),
-            np.frombuffer(stored.wholes, np.int64),
-            np.frombuffer(stored.fractions, np.int64),
-            np.frombuffer(stored.positions, np.int16),
-            pieces,
-        )
+            columns = _unpacked_wide(payload)
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError) as error:
         raise Corrupt(str(error)) from error
     _check(columns)
     return columns
+
+
+def _unpacked(stored: _Stored) -> Columns:
+    read = [widened(column, stored.events, kind) for column, kind in zip(stored.columns, SHAPE, strict=True)]
+    numbers = dict(zip(NUMBERS, read, strict=False))
+    numbers["positions"] += np.arange(stored.events, dtype=np.int16)
+    return Columns(**numbers, texts=laid_out(stored.data, *read[len(NUMBERS) :]))
+
+
+def _unpacked_wide(payload: bytes) -> Columns:
+    stored: _StoredWide | _StoredLists
+    if payload[:1] == FORM_WIDE:
+        stored = _decode_wide(_decompressor().decompress(memoryview(payload)[1:]))
+        pieces = laid_out(stored.data, *(np.frombuffer(part, np.int32) for part in (stored.sizes, stored.key_places, stored.key_sizes)))
+    else:
+        stored = _decode_lists(_decompressor().decompress(payload))
+        pieces = texts(stored.keys, stored.properties, stored.units, stored.subscriptions)
+    return Columns(
+        np.frombuffer(stored.organizations, np.int32),
+        np.frombuffer(stored.events, np.int32),
+        np.frombuffer(stored.timestamps, np.int64),
+        np.frombuffer(stored.defaulted, np.bool_),
+        np.frombuffer(stored.wholes, np.int64),
+        np.frombuffer(stored.fractions, np.int64),
+        np.frombuffer(stored.positions, np.int16),
+        pieces,
+    )
 
 
 def _check(columns: Columns) -> None:
@@ -203,12 +217,18 @@ def _check(columns: Columns) -> None:
         raise Corrupt("texts of another length than was written")
 
 
-FORM = b"\x02"
-"""First byte of a payload; that of a Lone is LONE_FORM, those of the first release begin with zstd's magic number."""
+FORM, FORM_WIDE = b"\x04", b"\x02"
+"""First byte of a payload, and of those written before; that of a Lone is LONE_FORM, the first had zstd's magic number there."""
+SHAPE: tuple[type[np.generic], ...] = (
+    *(np.int32, np.int32, np.int64, np.bool_, np.int64, np.int64),
+    *(np.int16, np.int32, np.int32, np.int32),
+)
+"""Types of the columns of a payload: NUMBERS in their order, then the sizes of the texts, and places and sizes of their keys."""
 NUMBERS = ("organizations", "events", "timestamps", "defaulted", "wholes", "fractions", "positions")
 _sizes = struct.Struct("<ii").unpack_from
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(_Stored).decode
+_decode_wide = msgspec.msgpack.Decoder(_StoredWide).decode
 _decode_lists = msgspec.msgpack.Decoder(_StoredLists).decode
 
 

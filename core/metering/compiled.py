@@ -21,15 +21,28 @@ from core.metering import quick
 from core.metering.accounts import Account
 from core.metering.bodies import Form
 from core.metering.careful import Window
-from core.metering.columns import Columns, Int64
+from core.metering.chosen import Chosen
+from core.metering.columns import Columns, Int32, Int64
 from core.metering.directory import Directory, EventType
 from core.metering.loading import Lazy
-from core.metering.quick import Unusual, known
+from core.metering.quick import Limits, Unusual, known
 from core.metering.texts import Texts, cut, laid_out
 
 LOAD_AT_EVENTS = 100
 """A request of so many events makes the code worth loading."""
+NOBODYS, UNKNOWN = -1, -2
+"""Instead of an organization's number: the event names none, or one of those that the pass did not know (downwards from there)."""
 _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode_lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the pass found: a row for each of pieces' columns, their texts, the different names and unknown organizations in their order."""
+
+    rows: Int64
+    texts: Texts
+    names: list[str]
+    called: list[str]
 
 
 def judge(
@@ -43,51 +56,68 @@ def judge(
     try:
         if not body.isascii():
             body.decode()
-        return _judged(directory, own, _read(scan, body, form, most), window, at)
+        accounts = directory.usual_accounts(scan.known.Known) if own is None else None
+        found = None
+        if accounts is not None:
+            found = _of_known(directory, _read(scan, body, form, most, accounts), window, at)
+        return found or _of_any(directory, own, _read(scan, body, form, most), window, at)
     except (Unusual, UnicodeDecodeError):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What the pass found: a row for each of pieces' columns, their texts, the different names and organizations in their order."""
-
-    rows: Int64
-    texts: Texts
-    names: list[str]
-    called: list[str]
-
-
-def _read(scan: ModuleType, body: bytes, form: Form, most: int) -> _Read:
+def _read(scan: ModuleType, body: bytes, form: Form, most: int, accounts: Any = None) -> _Read:
     """Raises Unusual."""
     data = scan.machine.padded(body)
     out = np.empty(len(data) + most * scan.pieces.PIECE_EXTRA, np.uint8)
-    events, table, used, names, owners = scan.scan(data, scan.machine.words(data), form == Form.NDJSON, most, scan.machine.words(out))
+    found, room = scan.room(most)
+    bodies = data, scan.machine.words(data), scan.machine.words(out)
+    events, used = scan.scan(form == Form.NDJSON, bodies, found, room, scan.NOBODY.table if accounts is None else accounts.table)
     if events < 1:
         raise Unusual
-    rows = np.ascontiguousarray(table[:events].T)
+    rows = np.ascontiguousarray(found[0][:events].T)
     sizes, places, lengths = rows[scan.pieces.SIZE : scan.pieces.COLUMNS].astype(np.int32)
-    different = [[text.decode() for text in cut(body, *spans[: spans[-1, 1] + 1].T)] for spans in (names, owners)]
+    different = [[text.decode() for text in cut(body, *spans[: spans[-1, 1] + 1].T)] for spans in found[1:]]
     return _Read(rows[: scan.pieces.SIZE], laid_out(out[:used].tobytes(), sizes, places, lengths), *different)
 
 
 SCAN = Lazy("core.metering.scan", lambda scan: _read(scan, b'[{"metric_name":"a","idempotency_key":"b"}]', Form.JSON, 1))
 
 
-def _judged(directory: Directory, own: Account | None, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:
-    named, owned, moments, left_out, wholes, fractions = read.rows
-    types = directory.event_types(set(read.names))
-    kinds = [known(types.get(name)) for name in read.names]
-    if read.called and int(owned.min()) < 0:
+def _of_known(directory: Directory, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]] | None:
+    """Events of organizations that need no closer look, nearly all of which the pass itself knew; None when one of them needs it."""
+    owned = read.rows[1]
+    if int(owned.min()) == NOBODYS:
+        raise Unusual
+    if read.called:
+        directory.accounts(read.called)
+        numbers = directory.usual_numbers(read.called)
+        if numbers is None:
+            return None
+        places = np.flatnonzero(owned < 0)
+        owned[places] = np.array(numbers, np.int64)[UNKNOWN - owned[places]]
+    return _judged(directory, read, owned.astype(np.int32), quick.bounds_of_all(window, at))
+
+
+def _of_any(directory: Directory, own: Account | None, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:
+    """Events of organizations none of which the pass knew, each with a time of its own, perhaps."""
+    owned = read.rows[1]
+    if read.called and int(owned.max()) == NOBODYS:
         raise Unusual
     numbers, limits = quick.owners(directory, own, read.called, window, at)
-    owned = np.maximum(owned, 0)
+    owned = np.maximum(UNKNOWN - owned, 0)
     now, first, last = (limit if len(limit) == 1 else limit[owned] for limit in limits)
+    return _judged(directory, read, numbers[owned], (now, first, last))
+
+
+def _judged(directory: Directory, read: _Read, organizations: Int32, limits: Limits) -> tuple[Columns, Sequence[str]]:
+    named, _, moments, left_out, wholes, fractions = read.rows
+    types = directory.event_types(set(read.names))
+    kinds = [known(types.get(name)) for name in read.names]
     defaulted = left_out.astype(np.bool_)
     columns = Columns(
-        numbers[owned],
+        organizations,
         np.array([kind.number for kind in kinds], np.int32)[named],
-        quick.in_window(np.where(defaulted, now, moments), (now, first, last)),
+        quick.in_window(np.where(defaulted, limits[0], moments), limits),
         defaulted,
         wholes,
         fractions,
@@ -98,9 +128,8 @@ def _judged(directory: Directory, own: Account | None, read: _Read, window: Wind
 
 
 def _fed(kinds: Sequence[EventType], named: Int64, columns: Columns) -> Sequence[str]:
-    codes = [kind.codes for kind in kinds]
     if all(kind.plain for kind in kinds):
-        return [codes[place] for place in named.tolist()]
+        return Chosen([kind.codes for kind in kinds], named)
     names = [kinds[place].name for place in named.tolist()]
     decoded = _decode_lines(b"\n".join(columns.texts.all_properties()))
     return quick.fed({kind.name: kind for kind in kinds}, names, columns, decoded)

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.metering import additions
 from core.metering import columns as column_form
-from core.metering import pgcopy
+from core.metering.additions import INT64_SAFE, Chosen, Sums
 from core.metering.columns import Columns, Corrupt, Flags, Int32, Int64, quantity
-from core.metering.dedup import Claim, Entries, entries, of_keys
+from core.metering.dedup import Claim
 from core.metering.directory import EventType
+from core.metering.entries import Entries, entries, of_keys
 from core.metering.instants import instant
 from core.metering.meters import HOUR_MICROS, Event, Meter, UnreadableProperty, Usage, add, group_of, properties, read
 from core.metering.models import Aggregation
-
-EVENT_FIELDS = 11
-INT64_SAFE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +55,10 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """Additive changes of rollups as columns: usage of plain metrics."""
-
-    organizations: NDArray[Any]
-    metrics: NDArray[Any]
-    hours: Int64
-    events: Int64
-    wholes: Int64
-    fractions: Int64
-    first: Int64
-    last: Int64
-
-
-@dataclass(frozen=True, slots=True)
 class Counted:
     """Everything one flush writes. `tallies` are the changes that needed a look at properties, by aggregation."""
 
-    rows: bytes
+    rows: bytes | memoryview
     size: int
     sums: Sums | None
     tallies: Mapping[Aggregation, Mapping[Bucket, Usage]]
@@ -101,12 +86,12 @@ def count(batches: Sequence[Batch], types: Mapping[int, EventType], seed: int, c
     fates = _fates(good, sizes, owner, everything, claimed.first, conflicting)
     kept = np.flatnonzero(claimed.first)
     order = kept[_sorted(everything.organizations[kept], everything.events[kept], everything.timestamps[kept])]
-    mine = column_form.take(everything, order)
     numbers = np.array([batch.id for batch in good], np.int64)
-    ids, keys = numbers[owner[order]], (of_keys(rows[kept], everything.organizations[kept], seed), numbers[owner[kept]])
-    received = np.array([batch.received_at for batch in good], np.int64)[owner[order]]
-    sums, tallies = _usage(mine, ids, types)
-    return Counted(_event_rows(mine, ids, received), len(mine), sums, tallies, fates, poisoned, keys)
+    received = np.array([batch.received_at for batch in good], np.int64)
+    keys = of_keys(rows[kept], everything.organizations[kept], seed), numbers[owner[kept]]
+    chosen = Chosen(everything, order, owner, numbers, received)
+    sums, tallies = _usage(chosen, types)
+    return Counted(additions.rows(chosen), len(chosen), sums, tallies, fates, poisoned, keys)
 
 
 def _unpacked(batches: Sequence[Batch]) -> tuple[list[Batch], list[int], list[Columns], list[tuple[Batch, str]]]:
@@ -158,82 +143,21 @@ def _fates(
     return [Fate(batch.id, counted[i], again[i], other[i]) for i, batch in enumerate(batches)]
 
 
-def _event_rows(mine: Columns, ids: Int64, received: Int64) -> bytes:
-    """The COPY stream into usage_events, in the order of rollups.EVENT_COLUMNS."""
-    if not len(mine):
-        return b""
-    rows = pgcopy.records(
-        EVENT_FIELDS,
-        [
-            ("ts", mine.timestamps),
-            ("ts", received),
-            ("i8", ids),
-            ("i4", mine.organizations),
-            ("i4", mine.events),
-            ("i2", mine.positions),
-            ("numeric", pgcopy.numeric(mine.wholes, mine.fractions)),
-        ],
-    )
-    return pgcopy.stream(rows, mine.texts)
-
-
-def _usage(mine: Columns, ids: Int64, types: Mapping[int, EventType]) -> tuple[Sums | None, dict[Aggregation, dict[Bucket, Usage]]]:
-    """What the sorted rows add to the rollups: plain metrics by whole columns, the others event by event."""
-    if not len(mine):
+def _usage(chosen: Chosen, types: Mapping[int, EventType]) -> tuple[Sums | None, dict[Aggregation, dict[Bucket, Usage]]]:
+    """What the chosen events add to the rollups: plain metrics by whole columns, the others event by event."""
+    if not len(chosen):
         return None, {}
     plain = {number: [meter for meter in kind.meters if meter.plain] for number, kind in types.items()}
     rest = {number: [meter for meter in kind.meters if not meter.plain] for number, kind in types.items()}
-    looked_at = np.isin(mine.events, [number for number, meters in rest.items() if meters])
-    return _sums(mine, plain), _tallies(mine, ids, np.flatnonzero(looked_at), rest)
+    read = [number for number, meters in rest.items() if meters]
+    looked_at = chosen.order[np.isin(chosen.columns.events[chosen.order], read)] if read else chosen.order[:0]
+    return additions.sums(additions.groups(chosen), plain), _tallies(chosen, looked_at, rest)
 
 
-def _sums(mine: Columns, plain: Mapping[int, Sequence[Meter]]) -> Sums | None:
-    hours = mine.timestamps // HOUR_MICROS
-    new = (np.diff(mine.organizations) != 0) | (np.diff(mine.events) != 0) | (np.diff(hours) != 0)
-    starts = np.concatenate(([0], np.flatnonzero(new) + 1))
-    ends = np.concatenate((starts[1:], [len(mine)]))
-    amounts = ends - starts
-    wholes, fractions = pgcopy.carried(_added(mine.wholes, starts), np.add.reduceat(mine.fractions, starts))
-    kinds = mine.events[starts]
-    groups: list[NDArray[Any]] = []
-    metrics: list[NDArray[Any]] = []
-    counts: list[NDArray[Any]] = []
-    for number in np.unique(kinds).tolist():
-        places = np.flatnonzero(kinds == number)
-        for meter in plain.get(number, ()):
-            groups.append(places)
-            metrics.append(np.full(len(places), meter.number))
-            counts.append(np.full(len(places), meter.aggregation == Aggregation.COUNT))
-    if not groups:
-        return None
-    place, is_count = np.concatenate(groups), np.concatenate(counts)
-    return Sums(
-        organizations=mine.organizations[starts][place],
-        metrics=np.concatenate(metrics),
-        hours=hours[starts][place] * HOUR_MICROS,
-        events=amounts[place],
-        wholes=np.where(is_count, amounts[place], wholes[place]),
-        fractions=np.where(is_count, 0, fractions[place]),
-        first=mine.timestamps[starts][place],
-        last=mine.timestamps[ends - 1][place],
-    )
-
-
-def _added(wholes: Int64, starts: NDArray[Any]) -> Int64:
-    """Sums per group; OverflowError rather than wrap around (one batch alone cannot: 10,000 events below 10^14)."""
-    if len(wholes) * float(wholes.max()) >= INT64_SAFE:
-        exact = np.add.reduceat(wholes.astype(object), starts)
-        if max(exact) >= INT64_SAFE:
-            raise OverflowError("the quantities of one flush add up to more than fits")
-        return exact.astype(np.int64)
-    return np.add.reduceat(wholes, starts)
-
-
-def _tallies(
-    mine: Columns, ids: Int64, rows: NDArray[np.intp], meters: Mapping[int, Sequence[Meter]]
-) -> dict[Aggregation, dict[Bucket, Usage]]:
+def _tallies(chosen: Chosen, rows: Int64, meters: Mapping[int, Sequence[Meter]]) -> dict[Aggregation, dict[Bucket, Usage]]:
     tallies: dict[Aggregation, dict[Bucket, Usage]] = {}
-    for row, raw in zip(rows.tolist(), mine.texts.take(rows).all_properties(), strict=True):
+    mine, ids = column_form.take(chosen.columns, rows), chosen.numbers[chosen.owner[rows]]
+    for row, raw in enumerate(mine.texts.all_properties()):
         event = Event(
             instant(int(mine.timestamps[row])),
             (int(ids[row]), int(mine.positions[row])),

@@ -11,20 +11,17 @@ from datetime import date
 from typing import Any, Protocol
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from psycopg import Connection
 
 from core.metering import runs
-from core.metering.columns import Columns, Flags
+from core.metering.columns import Flags
+from core.metering.entries import ENTRY, Entries, distinct
 from core.metering.runs import Run
+from core.metering.slots import Table
 
-ENTRY = runs.ENTRY
-Entries = runs.Entries
-Words = NDArray[np.uint64]
 SLOTS_FIRST = 2**20
 SLOTS_MAX = 2**23
-LOAD_MAX = 0.7
 SLOT_BYTES = ENTRY.itemsize
 SEGMENTS_AT_ONCE = 200
 CLAIMS_UNCOMMITTED = 2
@@ -59,127 +56,6 @@ class DedupStore(Protocol):
 
     def forget(self, before: date) -> None:
         """Drop what is kept in memory of keys received before that day; on disk partitions.keep_house deletes them."""
-
-
-def entries(columns: Columns, seed: int) -> Entries:
-    """The entries of `columns`. `seed` is the installation's secret: without it nobody can construct colliding keys."""
-    data, digest = columns.texts.data, xxhash.xxh3_128_digest
-    digests = b"".join([digest(data[start:end], seed) for start, end in columns.texts.key_spans()])
-    hashes = np.frombuffer(digests, np.dtype([("high", "<u8"), ("low", "<u8")]))
-    rows = np.empty(len(columns), ENTRY)
-    tenant = _mixed(columns.organizations.astype(np.uint64) + np.uint64(seed))
-    rows["high"] = np.maximum(hashes["high"] ^ tenant, np.uint64(1))
-    rows["low"] = hashes["low"] ^ _mixed(tenant)
-    rows["fingerprint"] = _fingerprints(columns)
-    return rows
-
-
-def of_keys(rows: Entries, organizations: NDArray[np.int32], seed: int) -> Words:
-    """The first word of each key's hash without its organization, from its entry."""
-    hashes: Words = rows["high"] ^ _mixed(organizations.astype(np.uint64) + np.uint64(seed))
-    return hashes
-
-
-def _fingerprints(columns: Columns) -> NDArray[np.uint32]:
-    """What makes two events with one key equal: name, quantity, properties, and the timestamp unless it was left out."""
-    data, digest = columns.texts.data, xxhash.xxh3_64_intdigest
-    content = np.array([digest(data[start:end]) for start, end in columns.texts.property_spans()], np.uint64)
-    stamps = np.where(columns.defaulted, 0, columns.timestamps)
-    for part in (columns.events, stamps, columns.wholes, columns.fractions):
-        content = _mixed(content ^ part.astype(np.uint64))
-    return (content >> np.uint64(32)).astype(np.uint32)
-
-
-def _mixed(words: Words) -> Words:
-    """splitmix64's finalizer (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
-
-
-def distinct(rows: Entries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Place of the first entry of each key, and for every entry which of those it belongs to."""
-    _, first, which = np.unique(rows["high"], return_index=True, return_inverse=True)
-    if (rows["low"][first][which] == rows["low"]).all():
-        return first, which
-    keys = rows[["high", "low"]]
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    return first, which
-
-
-class Table:
-    """A fixed number of slots, open addressing with linear probing, probed for a whole column at once. A slot with high 0 is free."""
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self.used = 0
-        self.newest = date.min
-        self.last_segment = 0
-        self._high = np.zeros(slots, np.uint64)
-        self._low = np.zeros(slots, np.uint64)
-        self._fingerprint = np.zeros(slots, np.uint32)
-
-    @property
-    def room(self) -> int:
-        """How many more keys it takes."""
-        return int(self.slots * LOAD_MAX) - self.used
-
-    def find(self, rows: Entries) -> tuple[Flags, NDArray[np.uint32]]:
-        """Which keys are here, and their fingerprints."""
-        found, fingerprints = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.uint32)
-        high, low = rows["high"], rows["low"]
-        waiting = np.arange(len(rows))
-        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
-        while len(waiting):
-            here = self._high[slot]
-            same = np.flatnonzero(here == high[waiting])
-            same = same[self._low[slot[same]] == low[waiting[same]]]
-            found[waiting[same]] = True
-            fingerprints[waiting[same]] = self._fingerprint[slot[same]]
-            on = here != 0
-            on[same] = False
-            waiting, slot = waiting[on], (slot[on] + 1) & (self.slots - 1)
-        return found, fingerprints
-
-    def all(self) -> Entries:
-        """Every key in it."""
-        places = np.flatnonzero(self._high)
-        rows = np.empty(len(places), ENTRY)
-        rows["high"], rows["low"], rows["fingerprint"] = self._high[places], self._low[places], self._fingerprint[places]
-        return rows
-
-    def remove(self, rows: Entries) -> None:
-        """Free the slots of the keys that came last. No key was led past them since, so the table is as it was before them."""
-        high, low = rows["high"], rows["low"]
-        waiting = np.arange(len(rows))
-        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
-        places = [slot[:0]]
-        while len(waiting):
-            here = (self._high[slot] == high[waiting]) & (self._low[slot] == low[waiting])
-            places.append(slot[here])
-            on = ~here & (self._high[slot] != 0)
-            waiting, slot = waiting[on], (slot[on] + 1) & (self.slots - 1)
-        free = np.concatenate(places)
-        self._high[free] = 0
-        self.used -= len(free)
-
-    def insert(self, rows: Entries, received_on: date) -> None:
-        """Take keys that are not here yet, each once."""
-        high, low, fingerprints = rows["high"], rows["low"], rows["fingerprint"]
-        waiting = np.arange(len(rows))
-        slot = (high & np.uint64(self.slots - 1)).astype(np.int64)
-        while len(waiting):
-            free = np.flatnonzero(self._high[slot] == 0)
-            self._high[slot[free]] = high[waiting[free]]
-            self._low[slot[free]] = low[waiting[free]]
-            won = free[(self._high[slot[free]] == high[waiting[free]]) & (self._low[slot[free]] == low[waiting[free]])]
-            self._fingerprint[slot[won]] = fingerprints[waiting[won]]
-            on = np.ones(len(waiting), np.bool_)
-            on[won] = False
-            taken = self._high[slot] != 0
-            waiting, slot = waiting[on], ((slot + taken) & (self.slots - 1))[on]
-        self.used += len(rows)
-        self.newest = max(self.newest, received_on)
 
 
 class SegmentStore:
@@ -297,3 +173,47 @@ class SegmentStore:
             if self.bytes <= self._bytes_max:
                 return
             run.filter = None
+
+
+class KeyTable:
+    """Keys as rows of a table with a unique index: no memory, any number of keys, at several times the cost of SegmentStore."""
+
+    claims = 0
+    """There is nothing to undo."""
+
+    def load(self, connection: Connection[Any], since: date) -> int:
+        """Nothing to read; see DedupStore."""
+        row = connection.execute("SELECT count(*) FROM usage_dedup_keys WHERE received_on >= %s", (since,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def claim(self, connection: Connection[Any], rows: Entries, received_on: date) -> Claim:
+        """See DedupStore."""
+        first, which = distinct(rows)
+        keys = rows[first]
+        hashes = [key.tobytes()[:16] for key in keys]
+        insert = """INSERT INTO usage_dedup_keys (key_hash, fingerprint, received_on)
+            SELECT key_hash, fingerprint, %s FROM unnest(%b::bytea[], %s::bigint[]) AS g(key_hash, fingerprint) ORDER BY key_hash
+            ON CONFLICT (key_hash) DO NOTHING RETURNING key_hash"""
+        fingerprints = keys["fingerprint"].copy()
+        inserted = {bytes(row[0]) for row in connection.execute(insert, (received_on, hashes, fingerprints.tolist()))}
+        fresh = np.fromiter((key in inserted for key in hashes), np.bool_, len(hashes))
+        known = [key for key in hashes if key not in inserted]
+        if known:
+            query = "SELECT key_hash, fingerprint FROM usage_dedup_keys WHERE key_hash = ANY(%b)"
+            stored = {bytes(key): value for key, value in connection.execute(query, (known,))}
+            for place in np.flatnonzero(~fresh):
+                fingerprints[place] = stored[hashes[place]]
+        is_first = np.zeros(len(rows), np.bool_)
+        is_first[first[fresh]] = True
+        return Claim(is_first, fingerprints[which])
+
+    def undo(self, claims: int) -> None:
+        """What was rolled back is undone; see DedupStore."""
+
+    def forget(self, before: date) -> None:
+        """Nothing is in memory; see DedupStore."""
+
+
+def store(kind: str, memory_mib: int) -> DedupStore:
+    """The store a setting names: `memory` or `table`."""
+    return KeyTable() if kind == "table" else SegmentStore(memory_mib)

@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from core.metering.columns import Columns
 from core.metering.counting import Batch, Counted
-from core.metering.dedup import Entries, entries
+from core.metering.entries import Entries, entries
 from core.metering.instants import instant
 from core.metering.texts import texts
 

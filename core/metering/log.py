@@ -26,6 +26,10 @@ from core.metering.rejections import sent
 COMMIT_BYTES_MAX = 16 * 1024 * 1024
 WAITING_MAX = 1_000
 APPEND_SECONDS_MAX = 15.0
+PACED_BYTES, BYTES_PACE_SECONDS = 8_192, 0.02
+PACED_REQUESTS, REQUESTS_PACE_SECONDS = 4, 0.008
+"""When a commit stores so many bytes, or so many requests, the next begins no sooner than so many seconds later, so that more share it.
+A lone sender of single events never waits."""
 CHECK_SECONDS = 1.0
 SESSION = f"SET synchronous_commit = on; SET statement_timeout = '{STATEMENT_SECONDS_MAX}s'; SET lock_timeout = '{STATEMENT_SECONDS_MAX}s'"
 APPEND = """WITH given AS MATERIALIZED (
@@ -106,6 +110,7 @@ class Log:
         self._backlog = 0
         self._checked_at = 0.0
         self._down_until = 0.0
+        self._paced_until = 0.0
         self._connection: Connection[Any] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -149,6 +154,7 @@ class Log:
             group = self._next_group()
             if group is None:
                 return
+            self._paced_until = time.monotonic() + _pace(group)
             try:
                 self._commit(group)
                 self._watch_backlog()
@@ -161,6 +167,7 @@ class Log:
         size = 0
         try:
             waiting = self._queue.get(timeout=CHECK_SECONDS)
+            time.sleep(max(0.0, self._paced_until - time.monotonic()))
             while waiting is not None:
                 group.append(waiting)
                 size += len(waiting.payload)
@@ -212,6 +219,13 @@ class Log:
             self._connection = None
         for waiting in group:
             waiting.failed(Unavailable("Usage cannot be stored right now; send it again.", retry_after_seconds=1))
+
+
+def _pace(group: Sequence[_Waiting]) -> float:
+    """Seconds between the start of this commit and that of the next."""
+    if sum(len(waiting.payload) for waiting in group) >= PACED_BYTES:
+        return BYTES_PACE_SECONDS
+    return REQUESTS_PACE_SECONDS if len(group) >= PACED_REQUESTS else 0.0
 
 
 def write(connection: Connection[Any], group: Sequence[tuple[Verdict, bytes]]) -> list[int | None]:

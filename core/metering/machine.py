@@ -13,10 +13,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numba
 import numpy as np
 import xxhash
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 _compile: Any = numba.njit
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -39,8 +41,32 @@ def words(data: bytes | bytearray | Bytes) -> Words:
 
 
 def machine_code(function: Callable[P, R]) -> Callable[P, R]:
-    """The function as a part of others that are compiled."""
-    return cast(Callable[P, R], _compile(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    """The function as a part of others that are compiled, in whose midst it is put."""
+    return cast(Callable[P, R], _compile(nogil=True, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+@cast(Callable[[Callable[..., Any]], Callable[[A], A]], intrinsic)
+def lent(_context: Any, arrays: Any) -> Any:
+    """The arrays of a tuple for compiled code that does not count who holds them: the counting would cost more than all it reads.
+
+    They must come from Python, which holds them until the call is over.
+    """
+
+    def build(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        views = []
+        for place, kind in enumerate(arrays):
+            view = context.make_array(kind)(context, builder, value=builder.extract_value(given[0], place))
+            view.meminfo, view.parent = (field.type(None) for field in (view.meminfo, view.parent))
+            views.append(view._getvalue())
+        return context.make_tuple(builder, arrays, views)
+
+    return arrays(arrays), build
+
+
+@cast(Callable[[Callable[..., Any]], Callable[[np.uint64], np.uint64]], intrinsic)
+def swapped(_context: Any, _word: Any) -> Any:
+    """The word with its bytes in the other order."""
+    return numba.uint64(numba.uint64), lambda _context, builder, _signature, given: builder.bswap(given[0])
 
 
 @machine_code

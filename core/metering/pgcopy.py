@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.metering.columns import PLACES, SCALE
-from core.metering.loading import Lazy
-from core.metering.texts import Texts, texts, words
+from core.metering.texts import Texts, words
 
-LOAD_AT_EVENTS = 1_000
-"""A flush of so many events makes compiled code worth loading."""
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 POSTGRES_EPOCH_MICROS = 946_684_800_000_000
@@ -47,20 +43,7 @@ def stream(rows: NDArray[Any], texts: Texts | None = None) -> bytes:
     """The COPY stream of records, each with its piece of the texts behind it if there are some."""
     if texts is None:
         return b"".join([HEADER, rows.tobytes(), TRAILER])
-    splice = SPLICE.get(wanted=len(rows) >= LOAD_AT_EVENTS)
-    if splice is not None:
-        return b"".join([HEADER, _spliced(splice, rows, texts), TRAILER])
     return b"".join([HEADER, *chain.from_iterable(zip(words(rows), texts.pieces(), strict=True)), TRAILER])
-
-
-def _spliced(splice: ModuleType, rows: NDArray[Any], texts: Texts) -> memoryview:
-    machine, width = splice.machine, rows.dtype.itemsize
-    heads, data = (machine.words(machine.padded(part)) for part in (rows.tobytes(), texts.data))
-    out = np.empty(rows.nbytes + int(texts.sizes.sum()) + machine.EIGHT, np.uint8)
-    return out[: splice.splice(heads, width, data, texts.starts, texts.sizes, machine.words(out))].data
-
-
-SPLICE = Lazy("core.metering.splice", lambda splice: _spliced(splice, np.zeros(1, "V8"), texts([b"a"], [b"{}"])))
 
 
 def numeric(wholes: NDArray[np.int64], fractions: NDArray[np.int64]) -> NDArray[Any]:

@@ -138,7 +138,7 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
             raise Unusual
         return np.full(max(1, len(called)), own.number, np.int32), _limits([own], window, at)
     if called and (usual := directory.usual_numbers(called)) is not None:
-        return np.array(usual, np.int32), _each([bounds_at(at, window)])
+        return np.array(usual, np.int32), bounds_of_all(window, at)
     found = directory.accounts(called)
     accounts: list[Account] = [account for account in map(found.get, called) if account is not None]
     if not called or len(accounts) < len(called) or "closed" in set(map(STATUS, accounts)):
@@ -147,6 +147,11 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
         raise Unusual
     one_time = set(map(FROZEN_TIME, accounts)) == {None}
     return np.fromiter(map(NUMBER, accounts), np.int32, len(accounts)), _limits(accounts[:1] if one_time else accounts, window, at)
+
+
+def bounds_of_all(window: Window, at: datetime) -> Limits:
+    """The bounds of every organization that lives in real time."""
+    return _each([bounds_at(at, window)])
 
 
 def _limits(accounts: Collection[Account], window: Window, at: datetime) -> Limits:

@@ -9,7 +9,8 @@ from typing import Any
 from psycopg import Connection
 
 from core.metering import daily, pgcopy
-from core.metering.counting import Bucket, Counted, Fate, Sums
+from core.metering.additions import Sums
+from core.metering.counting import Bucket, Counted, Fate
 from core.metering.instants import instant, micros
 from core.metering.merging import LATER, NEWER, QUANTITY, WIDER
 from core.metering.meters import Usage

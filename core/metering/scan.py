@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.metering import machine, pieces, shapes, tokens, wire
-from core.metering.machine import EIGHT, STOP, Bytes, Int32, Int64, Words, entered, machine_code
+from core.metering import known, machine, pieces, shapes, tokens, wire
+from core.metering.machine import EIGHT, STOP, Bytes, Int32, Int64, Words, entered, lent, machine_code
 from core.metering.pieces import (
     CLOSE,
     COLON,
@@ -33,7 +33,7 @@ from core.metering.pieces import (
     UNIT,
     WHOLE,
 )
-from core.metering.tokens import NEVER, QUOTE, blank, is_printable, is_same, is_visible, part, text_end
+from core.metering.tokens import NEVER, PROBES_MAX, QUOTE, blank, home, is_printable, is_same, is_visible, part, text_end
 
 MEANINGS = {
     **dict.fromkeys(wire.NAME_FIELDS, NAME),
@@ -52,45 +52,77 @@ FIELD_SLOTS = np.array(list(MEANINGS.values()))
 
 BEGIN, END = b"[]"
 DONE = -2
-PROBES_MAX = 64
-MIXER = np.uint64(0x9E3779B97F4A7C15)
+UNKNOWN = -2
 EVENT_BYTES_MAX, PROPERTIES_MAX = wire.EVENT_BYTES_MAX, wire.PROPERTIES_MAX
 NAME_MAX, TEXT_MAX, KEY_MAX = wire.PROPERTY_NAME_LENGTH_MAX, wire.PROPERTY_TEXT_LENGTH_MAX, 255
 
 
-@entered(tokens, pieces, shapes, machine)
-def scan(data: Bytes, words: Words, by_line: bool, most: int, out: Words) -> tuple[int, Int64, int, Int64, Int64]:
-    """The events of a body that has eight zeros behind it, at most `most` of them; `words` are its words.
+Body = tuple[Bytes, Words, Words]
+"""What was sent with eight zeros behind it, its words, and the words of where the texts of its events are written to."""
+Found = tuple[Int64, Int64, Int64]
+"""A row of COLUMNS for each event; from where to where the different names stand, and the organizations that are not known."""
+Room = tuple[Int32, Int32, Int64, Int64, Int64, Int64, Int64]
 
-    Returns how many (STOP: not for this road), a row of COLUMNS for each, the length of their pieces (as Texts holds them), which are
-    written to the bytes whose words are `out`, and from where to where the different names and the different organizations stand in
-    the body; the last row of these says the place of the last.
-    """
-    rows, used = np.empty((most, COLUMNS), np.int64), 0
-    names, owners = np.full((most + 1, 2), STOP), np.full((most + 1, 2), STOP)
+
+NOBODY = known.Known({})
+
+
+def room(most: int) -> tuple[Found, Room]:
+    """Where a scan of at most so many events works and writes."""
     slots = 16
     while slots < 2 * most:
         slots *= 2
-    by_name, by_owner = np.full(slots, STOP, np.int32), np.full(slots, STOP, np.int32)
+    found = np.empty((most, COLUMNS), np.int64), np.full((most + 1, 2), STOP), np.full((most + 1, 2), STOP)
+    tables = np.full(slots, STOP, np.int32), np.full(slots, STOP, np.int32)
     fields, members, guesses = np.empty((SLOTS, 2), np.int64), np.empty((PROPERTIES_MAX, 4), np.int64), np.zeros(FIELDS, np.int64)
-    shape, minute = shapes.unknown(PROPERTIES_MAX), np.full(2, STOP)
-    events, at = 0, _opening(data, by_line)
+    return found, (*tables, fields, members, guesses, shapes.unknown(PROPERTIES_MAX), np.full(2, STOP))
+
+
+@entered(tokens, pieces, shapes, known, machine)
+def scan(by_line: bool, body: Body, found: Found, room: Room, accounts: known.Table) -> tuple[int, int]:
+    """The events of a body, as many as there is room for: how many (STOP: not for this road), and the length of their texts.
+
+    In the rows NAMED and OWNED say which of the different names and organizations an event has; organizations that are known have
+    their number there, the others come behind UNKNOWN, downwards. The last rows of `found`'s names and organizations say the place of
+    the last.
+    """
+    return _scan(by_line, lent(body), lent(found), lent(room), lent(accounts))
+
+
+@machine_code
+def _scan(by_line: bool, body: Body, found: Found, room: Room, accounts: known.Table) -> tuple[int, int]:
+    (data, words, out), (rows, names, owners) = body, found
+    by_name, by_owner, fields, members, guesses, shape, minute = room
+    events, used, at = 0, 0, _opening(data, by_line)
     while at >= 0:
-        if events == most or data[at] != OPEN:
-            return STOP, rows, used, names, owners
+        if events == len(rows) or data[at] != OPEN:
+            return STOP, used
         end = shapes.follow(data, words, at, shape, fields, members)
         if end == STOP:
             end = _event(data, words, at, not by_line, fields, members, guesses)
             shapes.learn(data, at, end, shape, fields, members)
         if end == STOP or end - at > EVENT_BYTES_MAX or not _numbers(data, words, fields, rows, events, minute):
-            return STOP, rows, used, names, owners
+            return STOP, used
         rows[events, NAMED] = _which(words, fields[NAME, 0], fields[NAME, 1], by_name, names)
-        rows[events, OWNED] = _which(words, fields[ORGANIZATION, 0], fields[ORGANIZATION, 1], by_owner, owners)
+        rows[events, OWNED] = _owner(words, fields[ORGANIZATION, 0], fields[ORGANIZATION, 1], by_owner, owners, accounts)
         used = pieces.piece(data, words, fields, members, out, used, rows, events)
         if rows[events, NAMED] == STOP or used == STOP:
-            return STOP, rows, used, names, owners
+            return STOP, used
         events, at = events + 1, _next(data, end, by_line)
-    return (events if at == DONE else STOP), rows, used, names, owners
+    return (events if at == DONE else STOP), used
+
+
+@machine_code
+def _owner(words: Words, start: int, end: int, table: Int32, seen: Int64, accounts: known.Table) -> int:
+    """The number of the organization called so; its place below UNKNOWN when it is not known, STOP when there is none."""
+    if start == STOP:
+        return STOP
+    names, spans, numbers, slots = accounts
+    found = known.number(names, spans, numbers, slots, words, start, end - start)
+    if found != STOP:
+        return found
+    place = _which(words, start, end, table, seen)
+    return UNKNOWN - place if place != STOP else STOP
 
 
 @machine_code
@@ -247,13 +279,9 @@ def _which(words: Words, start: int, end: int, table: Int32, seen: Int64) -> int
     """The place of a text among those seen, where it is put if it is new; STOP when there is none or its hash is suspiciously common."""
     if start == STOP:
         return STOP
-    mixed = np.uint64(end - start)
-    for at in range(start, end, EIGHT):
-        mixed = (mixed ^ part(words, at, end - at)) * MIXER
-        mixed ^= mixed >> np.uint64(32)
-    home = (mixed * MIXER) >> np.uint64(32)
+    first = home(words, start, end - start)
     for probe in range(PROBES_MAX):
-        slot = np.int64((home + np.uint64(probe)) & np.uint64(len(table) - 1))
+        slot = np.int64((first + np.uint64(probe)) & np.uint64(len(table) - 1))
         place = int(table[slot])
         if place == STOP:
             place = int(seen[-1, 1]) + 1

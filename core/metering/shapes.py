@@ -20,7 +20,6 @@ TEXT, DECIMAL, SCALAR = range(3)
 TEXT_MAX = wire.PROPERTY_TEXT_LENGTH_MAX
 
 
-@machine_code
 def unknown(properties: int) -> Int64:
     """The shape of no event, with room for so many properties."""
     return np.full((SLOTS + properties + 1, PARTS), STOP)

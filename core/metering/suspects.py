@@ -28,7 +28,7 @@ def suspect(flush: Flush, error: Exception) -> int | None:
     return next((place for place, batch in enumerate(flush.batches) if batch.id == number), None)
 
 
-def batch_of(stream: bytes, row: int) -> int | None:
+def batch_of(stream: bytes | memoryview, row: int) -> int | None:
     """The batch of the COPY stream's row with this number, from 1; None when it has fewer."""
     place = len(HEADER)
     for before in range(row - 1, -1, -1):

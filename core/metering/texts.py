@@ -50,12 +50,20 @@ class Texts:
 
     def key_spans(self) -> Iterator[tuple[int, int]]:
         """Where each event's idempotency key starts and ends."""
-        begin = self.starts + self.key_places
-        return spans(begin, begin + self.key_sizes)
+        return spans(*self.keys_at())
 
     def property_spans(self) -> Iterator[tuple[int, int]]:
         """Where each event's properties start and end."""
-        return spans(self.starts + self.key_places + self.key_sizes + WORD, self.starts + self.sizes)
+        return spans(*self.properties_at())
+
+    def keys_at(self) -> tuple[Places, Places]:
+        """Where the keys start, and where they end."""
+        begin = self.starts + self.key_places
+        return begin, begin + self.key_sizes
+
+    def properties_at(self) -> tuple[Places, Places]:
+        """Where the properties start, and where they end."""
+        return self.keys_at()[1] + WORD, self.starts + self.sizes
 
     def take(self, rows: Places) -> Texts:
         """The pieces of `rows`, in that order; the buffer stays."""

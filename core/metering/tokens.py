@@ -26,6 +26,9 @@ PROPERTY_DIGITS_MAX, PROPERTY_PLACES_MAX = 16, 6
 LEAST, LOWEST, A_QUOTE, ONES, HIGHEST = (np.uint64(word) for word in (1, 0xFF, QUOTE, 0x0101010101010101, 0x8080808080808080))
 QUOTES, BACKSLASHES, SPACES = (np.uint64(0x0101010101010101 * character) for character in (QUOTE, BACKSLASH, SPACE))
 """Eight bytes at once are one integer: the usual SWAR searches (Mycroft 1987), whose lowest hit is exact."""
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+PROBES_MAX = 64
+"""In a table: whose hashes are suspiciously common is looked for otherwise."""
 UUID_FORM = np.frombuffer(b"00000000-0000-0000-0000-000000000000", np.uint8)
 
 
@@ -76,6 +79,25 @@ def is_same(words: Words, start: int, other: int, size: int) -> bool:
         if part(words, start + i, size - i) != part(words, other + i, size - i):
             return False
     return True
+
+
+@machine_code
+def are_same(words: Words, start: int, others: Words, other: int, size: int) -> bool:
+    """As is_same, when the second place is in other data."""
+    for i in range(0, size, EIGHT):  # noqa: SIM110
+        if part(words, start + i, size - i) != part(others, other + i, size - i):
+            return False
+    return True
+
+
+@machine_code
+def home(words: Words, start: int, size: int) -> np.uint64:
+    """A hash of the `size` bytes at `start`, to look for them first in a table."""
+    mixed = np.uint64(size)
+    for i in range(0, size, EIGHT):
+        mixed = (mixed ^ part(words, start + i, size - i)) * MIXER
+        mixed ^= mixed >> np.uint64(32)
+    return (mixed * MIXER) >> np.uint64(32)
 
 
 @machine_code

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from core.metering import dedup
 from core.metering.columns import Columns
-from core.metering.dedup import ENTRY, SegmentStore, entries
+from core.metering.dedup import SegmentStore
+from core.metering.entries import ENTRY, HASHES, PROBING, distinct, entries, mixed
+from core.metering.slots import Table
 from core.metering.texts import texts
 from tests.metering.conftest import Metering
 
@@ -133,7 +135,7 @@ def test_claims_that_sealed_a_table_are_undone(metering: Metering, monkeypatch: 
             before = [*before[-1:], (store.claims, dict(known))]
             numbers = [first + rng.randrange(9_000) for _ in range(rng.randrange(1, 88))]
             rows = keyed(numbers, round_)
-            rows["high"] = dedup._mixed(rows["high"])
+            rows["high"] = mixed(rows["high"])
             claim = store.claim(line, rows, DAY)
             for number, is_first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
                 assert is_first == (number not in known)
@@ -173,7 +175,7 @@ def test_keys_that_left_memory_are_known(metering: Metering, monkeypatch: pytest
             line.execute("BEGIN")
             numbers = [first + rng.randrange(9_000) for _ in range(rng.randrange(1, 120))]
             rows = keyed(numbers, round_)
-            rows["high"] = dedup._mixed(rows["high"])
+            rows["high"] = mixed(rows["high"])
             claim = store.claim(line, rows, DAY)
             for number, is_first, fingerprint in zip(numbers, claim.first.tolist(), claim.fingerprints.tolist(), strict=True):
                 assert is_first == (number not in known)
@@ -247,3 +249,44 @@ def test_organizations_and_installations_do_not_share_hashes() -> None:
     rows = entries(same_key, 5)
     assert rows["low"][0] != rows["low"][1]
     assert entries(same_key, 6)["low"][0] != rows["low"][0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_keys_are_hashed_alike_with_and_without_compiled_code(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every length that the hash treats in another way, up to the longest key and longer properties."""
+    lengths = [*range(1, 260), 511, 512, 1_024, 1_025, 4_000]
+    keys = [bytes(33 + (i * 7 + length) % 90 for i in range(min(length, 255))) for length in lengths]
+    properties = [b'{"a":"%s"}' % bytes(33 + (i + length) % 57 for i in range(length)) for length in lengths]
+    rows = np.arange(len(keys), dtype=np.int64)
+    half, flags = rows.astype(np.int32), rows % 2 == 0
+    columns = Columns(half, half[::-1].copy(), rows + 10**15, flags, rows, rows * 10**9, rows.astype(np.int16), texts(keys, properties))
+    assert HASHES.load()
+    compiled = entries(columns, seed)
+    monkeypatch.setattr(HASHES, "_module", None)
+    assert len(columns) < 1_000
+    assert entries(columns, seed).tobytes() == compiled.tobytes()
+
+
+@pytest.mark.parametrize("code", [True, False], ids=["compiled", "plain"])
+@given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=30), max_size=5))
+def test_a_table_knows_what_was_put_into_it(code: bool, rounds: list[list[int]]) -> None:
+    """Numbers below 41 all want one of a few slots, so that every way of colliding comes up."""
+    table, known = Table(64), dict[int, int]()
+    assert PROBING.load()
+    with pytest.MonkeyPatch.context() as patch:
+        if not code:
+            patch.setattr(PROBING, "_module", None)
+        for round_, numbers in enumerate(rounds):
+            rows = np.zeros(len(numbers), ENTRY)
+            rows["high"], rows["low"], rows["fingerprint"] = [1 + number % 3 * 64 for number in numbers], numbers, round_
+            first, which = distinct(rows)
+            assert rows["low"][first][which].tolist() == numbers
+            assert sorted(first.tolist()) == sorted({number: numbers.index(number) for number in numbers}.values())
+            keys = rows[first]
+            found, fingerprints = table.find(keys)
+            assert found.tolist() == [number in known for number in keys["low"].tolist()]
+            assert all(fingerprints[i] == known[number] for i, number in enumerate(keys["low"].tolist()) if found[i])
+            table.insert(keys[~found], DAY)
+            for number in keys["low"].tolist():
+                known.setdefault(number, round_)
+    assert (table.used, sorted(table.all()["low"].tolist())) == (len(known), sorted(known))

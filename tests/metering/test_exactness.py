@@ -24,10 +24,9 @@ from core.metering import aggregate, flushes, suspects
 from core.metering.aggregate import Superseded, keep_counting
 from core.metering.columns import pack, unpack
 from core.metering.counting import Batch
-from core.metering.dedup import SegmentStore
+from core.metering.dedup import KeyTable, SegmentStore
 from core.metering.flushes import Flush
 from core.metering.halving import Halving
-from core.metering.stores import KeyTable
 from core.metering.texts import texts
 from tests.metering.conftest import Metering
 

@@ -66,6 +66,9 @@ class FixedDirectory:
         ]
         return usual if len(usual) == len(references) else None
 
+    def usual_accounts(self, make: Any) -> Any:
+        return make({"acme": OWN.number})
+
     def blocks(self) -> dict[Any, Any]:
         return {}
 
@@ -249,6 +252,20 @@ def test_a_thousand_names_take_the_compiled_road() -> None:
     found = compiled.judge(directory, None, dump(events), Form.JSON, window=WINDOW, at=NOW)
     assert found is not None
     assert found[0].organizations.tolist() == list(range(1_000))
+
+
+def test_organizations_known_and_unknown_to_the_pass_stand_side_by_side() -> None:
+    names = ["acme", str(OWN.id), "acme", str(OWN.id).upper(), str(OWN.id)]
+    directory: Any = FixedDirectory()
+    directory.usual_numbers = lambda references: [OWN.number] * len(references)
+    events = [{"metric_name": "plain", "idempotency_key": f"k{i}", "organization_id": name} for i, name in enumerate(names)]
+    columns, fed = compiled.judge(directory, None, dump(events), Form.JSON, window=WINDOW, at=NOW) or (None, ())
+    assert columns is not None
+    assert columns.organizations.tolist() == [OWN.number] * len(names)
+    assert list(fed) == ['["plain"]'] * len(names)
+    assert (
+        compiled.judge(directory, None, dump([*events, {**events[0], "organization_id": None}]), Form.JSON, window=WINDOW, at=NOW) is None
+    )
 
 
 @settings(max_examples=150)
