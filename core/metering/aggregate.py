@@ -143,6 +143,8 @@ class Aggregator:
         try:
             while not self._stop.is_set():
                 started = time.monotonic()
+                if writing is not None and writing.done():
+                    writing.result()  # nothing is prepared on top of a failure that is known
                 flush = self._prepare(lines[0])
                 if writing is not None:
                     writing.result()
