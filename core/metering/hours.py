@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
@@ -113,7 +114,11 @@ def rows(
         "grouped": _array(span.by_group for span in spans),
         "daily": _array(span.daily for span in spans),
     }
-    return iter(session.execute(text(statement), values | more, execution_options={"yield_per": STREAMED} if stream else {}))
+    return iter(session.execute(_clause(statement), values | more, execution_options={"yield_per": STREAMED} if stream else {}))
+
+
+_clause = lru_cache(64)(text)
+"""Looking for the names of values in a statement costs more than many an answer; there are a few dozen statements."""
 
 
 def _array(values: Iterable[object]) -> str:

@@ -23,6 +23,7 @@ GRANULARITIES = ("hour", "day", "week", "month")
 """What pages offer; the API also knows minutes."""
 BUCKETS_MAX = 2_500
 RANGE_MAX = timedelta(days=400)
+IN_USE = select(Metric).where(Metric.archived_at.is_(None)).order_by(Metric.code)
 Span = tuple[datetime, datetime]
 
 
@@ -83,8 +84,7 @@ def summary(
 
 def metrics_named(session: Session, metric_codes: Sequence[str] | None) -> list[Metric]:
     """The metrics with these codes (None: all that are in use), in order of code. Raises Invalid for an unknown one."""
-    query = select(Metric).where(Metric.archived_at.is_(None)).order_by(Metric.code)
-    metrics = list(session.scalars(query.where(Metric.code.in_(metric_codes)) if metric_codes is not None else query))
+    metrics = list(session.scalars(IN_USE.where(Metric.code.in_(metric_codes)) if metric_codes is not None else IN_USE))
     missing = sorted(set(metric_codes or ()) - {metric.code for metric in metrics})
     if missing:
         raise Invalid("There is no such metric.", errors=tuple(FieldError("/metric_name", f"Unknown metric {code}.") for code in missing))

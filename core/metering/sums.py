@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import column, func, select, table
+from sqlalchemy import column, select, table, text
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
@@ -21,14 +21,16 @@ from core.metering import hours, sets
 from core.metering.answers import Shape, Span, answer, carried, shape
 from core.metering.hours import NOTHING, States
 from core.metering.meters import NO_GROUP, Event, Meter, UnreadableProperty, Usage, add, group_of, meter, number, properties
-from core.metering.models import Aggregation, Metric, usage_event_names
-from core.metering.tables import usage_state
+from core.metering.models import Aggregation, Metric
 from core.metering.windows import BEGINNING, Answer, By, Fold, Part, cut
 from core.metering.windows import Window as Window  # noqa: PLC0414 - callers name it from here
 
 STANDING = frozenset({Aggregation.LATEST, Aggregation.WEIGHTED_SUM, Aggregation.UNIQUE_COUNT})
 """Aggregations whose value goes on until an event changes it."""
 organizations = table("organizations", column("id"), column("number"), column("timezone"), column("slug"))
+RESOLVE = text("""SELECT o.id, o.number, o.timezone, (SELECT daily_through FROM usage_state) AS daily_through,
+    (SELECT jsonb_object_agg(name, number) FROM usage_event_names WHERE name = ANY(CAST(:names AS text[]))) AS event_numbers
+  FROM organizations o WHERE o.id = ANY(CAST(:organizations AS uuid[]))""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,11 @@ def measure(session: Session, windows: Sequence[Window]) -> list[dict[str, Answe
 def _resolve(session: Session, windows: Sequence[Window]) -> tuple[dict[int, _Asked], datetime]:
     """The windows by place, without those that cannot have usage; and how far the daily sums go."""
     metrics = _metrics(session, {window.metric_id for window in windows})
-    o, names = organizations.c, usage_event_names.c
-    daily_through = select(usage_state.c.daily_through).scalar_subquery().label("daily_through")
-    numbers = select(func.jsonb_object_agg(names.name, names.number)).where(names.name.in_({metric.event_name for metric in metrics}))
-    rows = session.execute(
-        select(o.id, o.number, o.timezone, daily_through, numbers.scalar_subquery().label("event_numbers")).where(
-            o.id.in_({window.organization_id for window in windows})
-        )
-    ).all()
+    given = {
+        "organizations": list({window.organization_id for window in windows}),
+        "names": list({metric.event_name for metric in metrics}),
+    }
+    rows = session.execute(RESOLVE, given).all()
     owners: dict[uuid.UUID, tuple[int, str]] = {row.id: (row.number, row.timezone) for row in rows}
     # Number 0 when no event of the name was ever accepted.
     events = (rows[0].event_numbers if rows else None) or {}
