@@ -20,7 +20,7 @@ import numpy as np
 from core.metering import quick
 from core.metering.accounts import Account
 from core.metering.bodies import Form
-from core.metering.careful import Window
+from core.metering.careful import Window, bounds_at
 from core.metering.chosen import Chosen
 from core.metering.columns import Columns, Int32, Int64
 from core.metering.directory import Directory, EventType
@@ -95,7 +95,7 @@ def _of_known(directory: Directory, read: _Read, window: Window, at: datetime) -
             return None
         places = np.flatnonzero(owned < 0)
         owned[places] = np.array(numbers, np.int64)[UNKNOWN - owned[places]]
-    return _judged(directory, read, owned.astype(np.int32), quick.bounds_of_all(window, at))
+    return _judged(directory, read, owned.astype(np.int32), quick.columns_of([bounds_at(at, window)]))
 
 
 def _of_any(directory: Directory, own: Account | None, read: _Read, window: Window, at: datetime) -> tuple[Columns, Sequence[str]]:

@@ -138,7 +138,7 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
             raise Unusual
         return np.full(max(1, len(called)), own.number, np.int32), _limits([own], window, at)
     if called and (usual := directory.usual_numbers(called)) is not None:
-        return np.array(usual, np.int32), bounds_of_all(window, at)
+        return np.array(usual, np.int32), columns_of([bounds_at(at, window)])
     found = directory.accounts(called)
     accounts: list[Account] = [account for account in map(found.get, called) if account is not None]
     if not called or len(accounts) < len(called) or "closed" in set(map(STATUS, accounts)):
@@ -149,19 +149,15 @@ def owners(directory: Directory, own: Account | None, called: Collection[str], w
     return np.fromiter(map(NUMBER, accounts), np.int32, len(accounts)), _limits(accounts[:1] if one_time else accounts, window, at)
 
 
-def bounds_of_all(window: Window, at: datetime) -> Limits:
-    """The bounds of every organization that lives in real time."""
-    return _each([bounds_at(at, window)])
-
-
 def _limits(accounts: Collection[Account], window: Window, at: datetime) -> Limits:
     """Bounds of each account; one of each when all live in the same time."""
     times = {account.frozen_time: bounds(account, window, at) for account in {item.frozen_time: item for item in accounts}.values()}
     each = [times[account.frozen_time] for account in accounts] if len(times) > 1 else list(times.values())
-    return _each(each)
+    return columns_of(each)
 
 
-def _each(limits: Sequence[Bounds]) -> Limits:
+def columns_of(limits: Sequence[Bounds]) -> Limits:
+    """Bounds side by side."""
     return tuple(np.array([getattr(limit, name) for limit in limits], np.int64) for name in ("now", "first", "last"))  # type: ignore[return-value]
 
 

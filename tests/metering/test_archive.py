@@ -177,8 +177,8 @@ def test_the_daily_run_archives_purges_and_goes_on_after_a_kill(
     metering: Metering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day, _ = filled(metering, 5)
-    at = NOW + timedelta(days=1)  # the first run is that of the day after the tables were made
-    soon = datetime(at.year, at.month, at.day, 3, 0, tzinfo=UTC)
+    soon = NOW.replace(hour=3, minute=0, second=0, microsecond=0)
+    soon += timedelta(days=soon <= NOW)  # the first run is at the first such hour after the tables were made
     settings = Settings(
         usage_archive_url=(tmp_path / "archive").as_uri(), usage_archive_after_days=2, usage_events_days=3, usage_log_days=1
     )
