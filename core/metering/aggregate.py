@@ -128,7 +128,7 @@ class Aggregator:
         """Give back what failed and what was prepared on top of it. One batch is quarantined; several are counted in pieces."""
         log.warning("a flush failed", error=str(failed), batches=len(failed.batches))
         for line in lines:
-            line.rollback()
+            line.execute("ROLLBACK")
         self._store.undo(failed.claims)
         self._halving.failed(len(failed.batches), failed.suspect)
         if len(failed.batches) == 1:
@@ -233,7 +233,7 @@ class Aggregator:
             flushes.write(line, flush.batches, counted, at=self._now())
             line.execute("COMMIT")
         except POISON as error:
-            line.rollback()  # at once: the next flush may be waiting for a key of this one
+            line.execute("ROLLBACK")  # at once: the next flush may be waiting for a key of this one
             raise FlushFailed(flush.batches, flush.claims, error, suspect(flush, error)) from error
         done = self.progress
         done.events += counted.size
