@@ -29,7 +29,7 @@ from ops import migrate, ports, postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = [f"metric_{i}" for i in range(8)]
-WEB_THREADS = 64
+WEB_WORKERS, WEB_THREADS = os.cpu_count() or 1, 64
 SEGMENT_KEYS = 100_000
 
 
@@ -86,10 +86,16 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
         cluster.start(folder / "postgres.log")
         url, port = cluster.url(), ports.free()
         migrate.upgrade(url)
-        environment = {**os.environ, "DATABASE_URL": url, "VALUEVERSE_ENV": "test", "USAGE_RATE_PER_SECOND": "10000000"}
+        environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "VALUEVERSE_ENV": "test",
+            "USAGE_RATE_PER_SECOND": "10000000",
+            "WEB_WORKERS": str(WEB_WORKERS),
+        }
         token = fill(url, organizations)
         _remember(url, earlier_keys)
-        web = granian("wsgi:serve", port)
+        web = granian("wsgi:serve", port, WEB_WORKERS)
         with (folder / "children.log").open("wb") as out:
             commands = ([sys.executable, "-m", *words] for words in (web, ["workers.aggregator"]))
             children += [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) for command in commands]
@@ -114,9 +120,10 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def granian(application: str, port: int) -> list[str]:
+def granian(application: str, port: int, workers: int = 1) -> list[str]:
     """The words behind `python -m` that serve an application factory."""
-    words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--blocking-threads", str(WEB_THREADS)]
+    words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--workers", str(workers)]
+    words += ["--blocking-threads", str(WEB_THREADS)]
     # A worker that is asked to stop while it starts misses it, and would be waited for without end.
     return [*words, "--log-level", "error", "--workers-kill-timeout", "10"]
 
@@ -126,7 +133,9 @@ def answering_204(folder: Path) -> Iterator[int]:
     """The same web server with an application that reads the body and answers 204; its port."""
     port = ports.free()
     with (folder / "bare.log").open("wb") as out:
-        child = subprocess.Popen([sys.executable, "-m", *granian("ops.ingest_stack:nothing", port)], cwd=ROOT, stdout=out, stderr=out)
+        child = subprocess.Popen(
+            [sys.executable, "-m", *granian("ops.ingest_stack:nothing", port, WEB_WORKERS)], cwd=ROOT, stdout=out, stderr=out
+        )
     try:
         until(lambda: answers(port), "the bare server answers", 60)
         yield port
