@@ -64,6 +64,7 @@ class Accounts:
         self._rows = rows
         self._values: dict[str, Account] = {}
         self._usual: dict[str, int] = {}
+        self._held: frozenset[uuid.UUID] = frozenset()
         self._table: Forgetting | None = None
         self._changes: dict[uuid.UUID, datetime] = {}
         self._read_at = self._emptied_at = 0.0
@@ -81,16 +82,24 @@ class Accounts:
             if values is self._values:
                 kept = {name: account for name, account in found.items() if account.frozen_time is None}
                 values.update(kept)
-                self._usual.update({name: account.number for name, account in kept.items() if account.status != CLOSED})
+                self._usual.update({name: account.number for name, account in kept.items() if self._is_usual(account)})
         return {**known, **found}
 
     def numbers(self, references: Collection[str]) -> list[int] | None:
-        """The numbers of organizations, when all of them are known, open and live in real time; they lie closer together in memory."""
+        """The numbers of organizations, when all of them are known and usual; they lie closer together in memory."""
         self._look()
         try:
             return list(map(self._usual.__getitem__, references))
         except KeyError:
             return None
+
+    def hold(self, ids: frozenset[uuid.UUID]) -> None:
+        """These need a closer look; all others that are open and live in real time are usual."""
+        if ids != self._held:
+            with self._lock:
+                self._held = ids
+                self._leave_out({name for name, account in self._values.items() if account.id in ids})
+                self._usual.update({name: one.number for name, one in self._values.items() if self._is_usual(one)})
 
     def table(self, make: Callable[[Mapping[str, int]], Table]) -> Table:
         """All of whom numbers() knows, but perhaps a few of the newest, in a form made by `make` (always the same)."""
@@ -116,10 +125,16 @@ class Accounts:
         elif changed := {one for one, at in changes.items() if self._changes.get(one) != at}:
             gone = {name for name, account in self._values.items() if account.id in changed}
             self._values = {name: account for name, account in self._values.items() if name not in gone}
-            self._usual = {name: number for name, number in self._usual.items() if name not in gone}
-            if self._table is not None and gone:
-                self._table.forget(gone)
+            self._leave_out(gone)
         self._changes, self._read_at = changes, began
+
+    def _leave_out(self, names: Collection[str]) -> None:
+        self._usual = {name: number for name, number in self._usual.items() if name not in names}
+        if self._table is not None and names:
+            self._table.forget(names)
+
+    def _is_usual(self, account: Account) -> bool:
+        return account.frozen_time is None and account.status != CLOSED and account.id not in self._held
 
     def _load(self, references: Collection[str]) -> dict[str, Account]:
         ids = {text: reference for reference in references if (text := uuid_text(reference)) is not None}

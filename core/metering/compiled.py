@@ -56,9 +56,9 @@ def judge(
     try:
         if not body.isascii():
             body.decode()
-        accounts = directory.usual_accounts(scan.known.Known) if own is None else None
         found = None
-        if accounts is not None:
+        if own is None:
+            accounts = directory.usual_accounts(scan.known.Known)
             found = _of_known(directory, _read(scan, body, form, most, accounts), window, at)
         return found or _of_any(directory, own, _read(scan, body, form, most), window, at)
     except (Unusual, UnicodeDecodeError):

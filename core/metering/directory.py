@@ -136,13 +136,14 @@ class Directory:
         return self._accounts.get(references)
 
     def usual_numbers(self, references: Collection[str]) -> list[int] | None:
-        """The numbers of organizations that need no closer look: open, in real time, and nobody is stopped. None when one needs it."""
-        return None if self.blocks() else self._accounts.numbers(references)
+        """The numbers of organizations that need no closer look: open, in real time, and not stopped. None when one needs it."""
+        self.blocks()
+        return self._accounts.numbers(references)
 
-    def usual_accounts(self, make: Callable[[Mapping[str, int]], Table]) -> Table | None:
-        """Organizations that need no closer look with their numbers, nearly all of them, in a form made by `make`; None when usage of
-        somebody is stopped."""
-        return None if self.blocks() else self._accounts.table(make)
+    def usual_accounts(self, make: Callable[[Mapping[str, int]], Table]) -> Table:
+        """Organizations that need no closer look with their numbers, nearly all of them, in a form made by `make`."""
+        self.blocks()
+        return self._accounts.table(make)
 
     def event_types(self, names: Iterable[str]) -> Mapping[str, EventType]:
         """The event types of these names; a name unknown a moment ago is looked up again."""
@@ -158,7 +159,9 @@ class Directory:
             with self._lock:
                 if time.monotonic() - self._blocks_read_at >= MAX_AGE_SECONDS:
                     began = time.monotonic()
-                    self._blocks, self._blocks_read_at = blocks(self._rows(BLOCKS)), began
+                    self._blocks = blocks(self._rows(BLOCKS))
+                    self._accounts.hold(frozenset(self._blocks))
+                    self._blocks_read_at = began
         return self._blocks
 
     def unclaimed(self, wanted: Collection[Name]) -> Mapping[Name, EventType]:

@@ -49,6 +49,43 @@ def test_only_what_changed_is_read_again(metering: Metering, monkeypatch: pytest
         assert database.asked == 42
 
 
+class Noted(dict[str, int]):
+    """A table of the usual organizations that knows what it was told to forget."""
+
+    def forget(self, names: Any) -> None:
+        for name in names:
+            self.pop(name, None)
+
+
+def test_the_table_has_the_usual_organizations_and_forgets_who_changes_or_is_stopped(
+    metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"tabled-{i}" for i in range(30)]
+    ids = [metering.organization(external_id=name)[0] for name in names]
+    clock = [1_000.0]
+    monkeypatch.setattr(accounts.time, "monotonic", lambda: clock[0])
+    with psycopg.connect(metering.url, autocommit=True, row_factory=namedtuple_row) as connection:
+        known = Accounts(Database(connection).rows)
+        known.hold(frozenset({ids[1]}))
+        found = known.get(names)
+        usual = {name: found[name].number for name in names}
+        stopped = {name: number for name, number in usual.items() if name != names[1]}
+        assert known.table(Noted) == stopped
+        assert known.numbers(names[:2]) is None
+        known.hold(frozenset({ids[2]}))
+        assert known.numbers(names[:2]) == [usual[name] for name in names[:2]]
+        assert (known.numbers(names[2:3]), names[2] in known.table(Noted)) == (None, False)
+        connection.execute("UPDATE organizations SET status = 'closed' WHERE id = %s", (ids[5],))
+        clock[0] += accounts.MAX_AGE_SECONDS
+        assert names[5] not in known.table(Noted)
+        known.get(names)
+        assert (known.numbers(names[5:6]), known.numbers(names[6:7])) == (None, [usual[names[6]]])
+        clock[0] += accounts.KEPT_SECONDS
+        known.hold(frozenset())
+        known.get(names)
+        assert known.table(Noted) == {name: number for name, number in usual.items() if name != names[5]}
+
+
 def test_what_was_read_before_a_change_is_not_kept(metering: Metering, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is seen between the reading of the old row and its keeping."""
     organization_id, _ = metering.organization(external_id="changes-meanwhile")

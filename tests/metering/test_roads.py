@@ -281,6 +281,27 @@ def test_one_byte_changed_is_judged_alike_on_every_road(data: st.DataObject) -> 
         both(bytes(body))
 
 
+PLAIN_NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters='"\\'), min_size=1, max_size=12)
+
+
+@given(st.dictionaries(PLAIN_NAMES, st.integers(1, 2**31 - 1), max_size=40), st.data())
+def test_machine_code_knows_organizations_by_name(numbers: dict[str, int], data: st.DataObject) -> None:
+    scan = compiled.SCAN.get(wanted=False)
+    assert scan is not None
+    known = scan.known.Known(numbers)
+    gone = data.draw(st.sets(st.sampled_from(sorted(numbers)))) if numbers else set()
+    known.forget(gone)
+    names = sorted({*numbers, "nobody", "acme"})
+    body = dump([{"metric_name": "a", "idempotency_key": "b", "organization_id": name} for name in names])
+    read = compiled._read(scan, body, Form.JSON, len(names), known)
+    unknown = iter(read.called)
+    for name, owner in zip(names, read.rows[1].tolist(), strict=True):
+        if name in numbers and name not in gone:
+            assert owner == numbers[name]
+        else:
+            assert (owner < compiled.NOBODYS, next(unknown)) == (True, name)
+
+
 def test_each_organization_is_judged_by_its_own_time() -> None:
     events = [
         {"metric_name": "calls", "idempotency_key": "a", "organization_id": "clocked", "timestamp": "2023-11-15T00:00:00Z"},
