@@ -1,4 +1,4 @@
-"""The web process: `granian --interface wsgi wsgi:serve --factory`. Nothing runs at import."""
+"""The web process: `granian --interface rsgi wsgi:serve --factory`; any WSGI server takes `create_app`. Nothing runs at import."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import api
 import portal
 from api import usage
 from api.drop_in import front
+from api.usage_singles import UsageSingles
 from core import config, jobs, logs, schema
 from core.config import ConfigurationError, Settings
 from core.db import db, engine_options
@@ -24,6 +25,7 @@ from core.metering import memory
 from core.metering.lines import Prompt
 from core.reader import Reader
 from web import assets, auth, csp, csrf, errors, filters, htmx, monitoring, requests, shell
+from web.gateway import Gateway
 
 ROOT = Path(__file__).resolve().parent
 FORM_BYTES_MAX = 1024 * 1024
@@ -65,11 +67,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def serve() -> Flask:
-    """create_app() for a server's process, whose memory is settled once everything is loaded."""
+def serve() -> Gateway:
+    """create_app() for a process of granian, whose memory is settled once everything is loaded; usage of one event is answered in front."""
     app = create_app()
+    settings = app.config["SETTINGS"]
+    front = UsageSingles(app.extensions["usage_endpoint"], app.extensions.get("count_answer"))
     memory.settle()
-    return app
+    return Gateway(app, threads=settings.web_threads, front=front)
 
 
 def _add_sites(app: Flask) -> None:

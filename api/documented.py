@@ -57,7 +57,10 @@ VERDICTS: dict[str, Any] = {
     "type": "object",
     "required": ["batch_id", "accepted", "rejected", "events"],
     "properties": {
-        "batch_id": {"type": ["string", "null"]},
+        "batch_id": {
+            "type": ["string", "null"],
+            "description": "The result is read under it; null where nothing was accepted. `12-3` is one event, in batch 12 at place 3.",
+        },
         "accepted": {"type": "integer"},
         "rejected": {"type": "integer"},
         "duplicates": {"type": "integer", "description": "With `Prefer: wait=N` only."},

@@ -28,6 +28,7 @@ from core.metering.directory import Directory, Principal
 from core.metering.foreign import Untranslatable
 from core.metering.log import open_log
 from core.metering.rates import Rates
+from core.metering.together import Deliver, Together
 from web.requests import ACCEPTED, HEADER
 
 PATH = "/api/v1/billing/usage"
@@ -71,10 +72,14 @@ class UsageEndpoint:
 
     def answer(self, environ: Environ) -> Answer:
         """Status, headers and body for one request."""
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if ACCEPTED.fullmatch(given) else f"req_{random.getrandbits(80):020x}"
+        return self.answered(environ.get("HTTP_X_REQUEST_ID", ""), lambda: self._take(environ))
+
+    def answered(self, request_id: str, work: Callable[[], Answer]) -> Answer:
+        """The answer of `work` or the problem that it raised, with the headers every answer has. `request_id` is the one that was sent."""
+        if not ACCEPTED.fullmatch(request_id):
+            request_id = f"req_{random.getrandbits(80):020x}"
         try:
-            status, headers, body = self._take(environ)
+            status, headers, body = work()
         except BillingError as error:
             status, headers, body = self._problem(error, request_id)
         except Exception:
@@ -89,9 +94,14 @@ class UsageEndpoint:
 
     def admitted(self, environ: Environ, key_hash: bytes | None = None) -> Principal:
         """The key of the request, or the one of this hash, live and within its rate. Raises Unauthenticated or RateLimited."""
-        principal = self._principal(key_hash or _key_hash(environ))
+        principal = self._principal(key_hash or _key_hash(environ.get("HTTP_AUTHORIZATION", "")))
         self._rates.check(principal.key_id)
         return principal
+
+    def together(self, deliver: Deliver) -> Together:
+        """What judges and stores requests of one event together; their keys are those that were used a moment ago."""
+        given = self._directory, self._rates, self._log
+        return Together(*given, window=self._window, now=clock.now, admit=self._admitted_again, deliver=deliver)
 
     def body(self, environ: Environ) -> bytes:
         """The body, inflated. Raises Malformed, TooLarge or UnsupportedEncoding."""
@@ -132,6 +142,12 @@ class UsageEndpoint:
         if batch_id is None:
             raise _NothingAccepted(verdict)
         return 202, headers, render(verdict, batch_id, result)
+
+    def _admitted_again(self, authorization: str) -> Principal:
+        key_hash = _key_hash(authorization)
+        if not self._directory.knows(key_hash):
+            raise Unauthenticated("This API key was not used for a moment.", code="unknown_key")
+        return self.admitted({}, key_hash)
 
     def _principal(self, key_hash: bytes) -> Principal:
         principal = self._directory.principal(key_hash)
@@ -207,8 +223,8 @@ def install(app: Flask, settings: Settings) -> UsageEndpoint:
     return endpoint
 
 
-def _key_hash(environ: Environ) -> bytes:
-    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+def _key_hash(authorization: str) -> bytes:
+    scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send your API key as `Authorization: Bearer vv_…`.", code="missing_key")

@@ -74,12 +74,12 @@ class EventOut(Output):
     late: Annotated[list[LateOut], Meta(description="By metric, why the event came late; empty when it came in time.")]
 
 
-@endpoint("GET", "/billing/usage/batches/<int:batch_id>", scope=Scope.USAGE_WRITE, tag=TAG)
-def get_usage_batch(call: Call, batch_id: int) -> BatchOut:
+@endpoint("GET", "/billing/usage/batches/<batch_id>", scope=Scope.USAGE_WRITE, tag=TAG)
+def get_usage_batch(call: Call, batch_id: str) -> BatchOut:
     """Read what became of a request: counted yet, which events were duplicates or conflicts."""
-    found = queries.batch(call.session, call.organization_id, min(batch_id, 2**63 - 1))
+    found = queries.batch(call.session, call.organization_id, batch_id)
     return BatchOut(
-        batch_id=str(found.id),
+        batch_id=found.id,
         status=found.status,
         received_at=found.received_at,
         accepted=found.accepted,

@@ -34,7 +34,7 @@ INFLATED = 100_000_000
 
 def cut_answers(where: Site, size: Size) -> Report:
     """Each event is sent 1 to 5 times by 16 clients, and 30 % of the answers never arrive whole."""
-    work = batches("cut", size.of(100_000, 2_000), 100, ORGANIZATIONS)
+    work = [*batches("cut-100", size.of(100_000, 2_000), 100, ORGANIZATIONS), *batches("cut-1", size.of(2_000, 200), 1, ORGANIZATIONS)]
     where.front.cut_share, where.front.cuts = 0.3, 0
     senders = Senders(where.front.port, where.token, work, repeats=5)
     try:
@@ -50,7 +50,7 @@ def cut_answers(where: Site, size: Size) -> Report:
 
 def kills(where: Site, size: Size) -> Report:
     """Web server, aggregator and database are killed with -9 again and again, at random moments, while events come in."""
-    work = batches("kill", size.of(500_000, 8_000), BATCH, ORGANIZATIONS)
+    work = [*batches("kill-250", size.of(500_000, 8_000), BATCH, ORGANIZATIONS), *batches("kill-1", size.of(20_000, 500), 1, ORGANIZATIONS)]
     times = (("web", 50, 1), ("aggregator", 50, 1), ("postgres", 20, 1))
     plan = [name for name, full, least in times for _ in range(size.of(full, least))]
     rng = random.Random(3)

@@ -33,7 +33,10 @@ class Batch:
 
 
 def batches(name: str, events: int, size: int, organizations: int) -> list[Batch]:
-    """So many events in batches of that size; every key begins with `name-`, every repetition of a batch is the same bytes."""
+    """So many events in batches of that size; every key begins with `name-`, every repetition of a batch is the same bytes.
+
+    A batch of one is sent as the object itself, so that it is stored together with others that come at the same time.
+    """
     moment = datetime.now(UTC).isoformat()
     made = []
     for start in range(0, events, size):
@@ -48,7 +51,9 @@ def batches(name: str, events: int, size: int, organizations: int) -> list[Batch
         ]  # fmt: skip
         made.append(
             Batch(
-                keys, json.dumps(rows, separators=(",", ":")).encode(), sum((Decimal(i % 7) + Decimal("0.25") for i in numbers), Decimal(0))
+                keys,
+                json.dumps(rows if size > 1 else rows[0], separators=(",", ":")).encode(),
+                sum((Decimal(i % 7) + Decimal("0.25") for i in numbers), Decimal(0)),
             )
         )
     return made

@@ -18,12 +18,12 @@ from typing import Any
 
 import psutil
 import psycopg
-from flask import Flask
 
 from core.metering import log
 from ops import ingest_stack, leash, migrate, ports, postgres
 from ops.ingest_stack import ROOT, until
 from ops.proxy import Proxy
+from web.gateway import Gateway
 
 START_SECONDS_MAX = 120.0
 COUNTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'usage aggregator b')"
@@ -32,7 +32,7 @@ CARELESS = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
 """PostgreSQL that writes what was committed asynchronously as late as it may: what stands in its memory alone dies with it."""
 
 
-def careless() -> Flask:
+def careless() -> Gateway:
     """The web application, made to acknowledge before the commit is on disk: the control that shows that a drill bites."""
     from wsgi import serve
 

@@ -66,7 +66,8 @@ def template(rng: random.Random, organizations: list[str], metrics: list[str], s
             f'"properties":{{"region":"eu-west-1","model":"m-{rng.randrange(20)}","status":"200"}}}}'
         )
         total, unique = total + quantity, unique + 1
-    return Template(MARKS.split(f"[{','.join(rows)}]".encode()), size, unique, total)
+    body = rows[0] if size == 1 else f"[{','.join(rows)}]"
+    return Template(MARKS.split(body.encode()), size, unique, total)
 
 
 class Sender(asyncio.Protocol):

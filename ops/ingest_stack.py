@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from ops import migrate, ports, postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = [f"metric_{i}" for i in range(8)]
-WEB_WORKERS, WEB_THREADS = os.cpu_count() or 1, 64
+WEB_WORKERS, WEB_THREADS = 1, 64
 SEGMENT_KEYS = 100_000
 
 
@@ -59,7 +59,16 @@ class Stack:
 
 
 def _cpu(pid: int) -> float:
-    process = psutil.Process(pid)
+    """CPU seconds so far of a process and its children. One that ends meanwhile leaves its time to its parent: then all are read again."""
+    while True:
+        try:
+            return _cpu_now(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            if not psutil.pid_exists(pid):
+                raise
+
+
+def _cpu_now(process: psutil.Process) -> float:
     own = process.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system
     for child in process.children(recursive=True):
@@ -92,6 +101,7 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
             "VALUEVERSE_ENV": "test",
             "USAGE_RATE_PER_SECOND": "10000000",
             "WEB_WORKERS": str(WEB_WORKERS),
+            "WEB_THREADS": str(WEB_THREADS),
         }
         token = fill(url, organizations)
         _remember(url, earlier_keys)
@@ -122,8 +132,7 @@ def stack(organizations: int, earlier_keys: int = 0) -> Iterator[Stack]:
 
 def granian(application: str, port: int, workers: int = 1) -> list[str]:
     """The words behind `python -m` that serve an application factory."""
-    words = ["granian", "--interface", "wsgi", "--factory", application, "--port", str(port), "--workers", str(workers)]
-    words += ["--blocking-threads", str(WEB_THREADS)]
+    words = ["granian", "--interface", "rsgi", "--factory", application, "--port", str(port), "--workers", str(workers)]
     # A worker that is asked to stop while it starts misses it, and would be waited for without end.
     return [*words, "--log-level", "error", "--workers-kill-timeout", "10"]
 
@@ -144,13 +153,12 @@ def answering_204(folder: Path) -> Iterator[int]:
         child.wait(60)
 
 
-def nothing() -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
-    """A WSGI application that takes everything and says nothing (200 where somebody asks whether it is there)."""
+def nothing() -> Callable[[Any, Any], Awaitable[None]]:
+    """An RSGI application that takes everything and says nothing (200 where somebody asks whether it is there)."""
 
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        environ["wsgi.input"].read()
-        start_response("200 OK" if environ["PATH_INFO"] == "/healthz" else "204 No Content", [])
-        return []
+    async def application(scope: Any, protocol: Any) -> None:
+        await protocol()
+        protocol.response_empty(200 if scope.path == "/healthz" else 204, [])
 
     return application
 

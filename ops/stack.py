@@ -89,17 +89,8 @@ class Stack:
     def product(self) -> list[Service]:
         """The product's own processes."""
         web = self.environment
-        granian = ["-m", "granian", "--interface", "wsgi", "--factory", "wsgi:serve", "--host", web["WEB_HOST"], "--port", web["PORT"]]
-        size = [
-            "--workers",
-            web["WEB_WORKERS"],
-            "--blocking-threads",
-            web["WEB_THREADS"],
-            "--backlog",
-            "1024",
-            "--workers-kill-timeout",
-            "10",
-        ]
+        granian = ["-m", "granian", "--interface", "rsgi", "--factory", "wsgi:serve", "--host", web["WEB_HOST"], "--port", web["PORT"]]
+        size = ["--workers", web["WEB_WORKERS"], "--backlog", "1024", "--workers-kill-timeout", "10"]
         actors = ["-m", "dramatiq", "workers", "--processes", WORKER_PROCESSES, "--threads", WORKER_THREADS]
         return [
             Service("web", python(*granian, *size), EDGE),

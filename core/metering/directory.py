@@ -78,6 +78,10 @@ class Recent(Generic[K, V]):
         self._read_at = 0.0
         self._lock = threading.Lock()
 
+    def __contains__(self, key: K) -> bool:
+        """Whether its value was known a moment ago, so that asking for it rarely asks the database."""
+        return key in self._values
+
     def get(self, keys: Collection[K]) -> Mapping[K, V]:
         """The values of `keys`; those that do not exist are missing."""
         values = self._values
@@ -130,6 +134,10 @@ class Directory:
     def principal(self, key_hash: bytes) -> Principal | None:
         """The key with this hash, revoked or not; None when there is none."""
         return self._keys.get((key_hash,)).get(key_hash)
+
+    def knows(self, key_hash: bytes) -> bool:
+        """Whether the key with this hash was used a moment ago."""
+        return key_hash in self._keys
 
     def accounts(self, references: Collection[str]) -> Mapping[str, Account]:
         """The organizations called so, by id or external id. Those on a test clock are read every time: their time moves by hand."""

@@ -48,8 +48,20 @@ REJECT = """INSERT INTO usage_rejections (received_at, organization_id, api_key_
 BACKLOG = "SELECT coalesce(sum(events), 0) FROM usage_pending"
 
 
+class Pending(Protocol):
+    """A verdict on its way to the disk."""
+
+    def result(self) -> int | None:
+        """The batch's id when it is durable (None when no event was accepted). Raises Unavailable."""
+        ...
+
+
 class UsageLog(Protocol):
     """Where accepted usage is durable before its request is answered: in this database (`Log`), or in Kafka (core.metering.kafka)."""
+
+    def begin(self, verdict: Verdict) -> Pending:
+        """Send the verdict on its way to the disk. Raises Unavailable; then nothing counts."""
+        ...
 
     def append(self, verdict: Verdict) -> int | None:
         """Make the verdict durable and return the batch's id (None when no event was accepted). Raises Unavailable; then nothing counts."""
@@ -67,6 +79,11 @@ def open_log(database_url: str, *, backlog_max: int, now: Callable[[], datetime]
 
         return KafkaLog(database_url, url, now=now)
     return Log(database_url, backlog_max=backlog_max)
+
+
+def overrun() -> Unavailable:
+    """The refusal of a request that would wait too long."""
+    return Unavailable("Too many requests are waiting to be stored; send it again.", retry_after_seconds=1)
 
 
 class _Waiting:
@@ -92,10 +109,10 @@ class _Waiting:
             self._error = error
             self._open.release()
 
-    def result(self, seconds: float) -> int | None:
-        """The batch's id when it is committed. Raises TimeoutError or what went wrong."""
-        if not self._open.acquire(timeout=seconds):
-            raise TimeoutError
+    def result(self) -> int | None:
+        """The batch's id when it is committed. Raises Unavailable or what went wrong."""
+        if not self._open.acquire(timeout=APPEND_SECONDS_MAX):
+            raise overrun()
         if self._error is not None:
             raise self._error
         return self._id
@@ -116,7 +133,11 @@ class Log:
         self._starting = threading.Lock()
 
     def append(self, verdict: Verdict) -> int | None:
-        """Make the verdict durable and return the batch's id (None when no event was accepted). Raises Unavailable; then nothing counts.
+        """Make the verdict durable and return the batch's id (None when no event was accepted). Raises Unavailable; then nothing counts."""
+        return self.begin(verdict).result()
+
+    def begin(self, verdict: Verdict) -> Pending:
+        """Let the next commit store the verdict. Raises Unavailable; then nothing counts.
 
         A commit whose answer was lost may have happened all the same: repeating the request is right in either case.
         """
@@ -126,14 +147,11 @@ class Log:
             self._start()
             raise Unavailable("Counting is behind; nothing was kept. Send it again a little later.", retry_after_seconds=5, code="backlog")
         if self._queue.qsize() >= WAITING_MAX:
-            raise Unavailable("Too many requests are waiting to be stored; send it again.", retry_after_seconds=1)
+            raise overrun()
         waiting = _Waiting(verdict, pack(verdict.accepted) if verdict.accepted is not None else b"")
-        try:
-            self._start()
-            self._queue.put(waiting)
-            return waiting.result(APPEND_SECONDS_MAX)
-        except TimeoutError as error:
-            raise Unavailable("Too many requests are waiting to be stored; send it again.", retry_after_seconds=1) from error
+        self._start()
+        self._queue.put(waiting)
+        return waiting
 
     def close(self) -> None:
         """Commit what waits and stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,7 @@ from core.metering.sums import measure, organizations
 from core.metering.windows import Window
 
 PAGE_MAX = 1_000
+REFERENCE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,5}))?")
 Wanted = tuple[uuid.UUID | str, uuid.UUID | str, datetime, datetime]
 
 
@@ -64,7 +66,7 @@ class UsageEvent:
 class Batch:
     """What became of one request. `status` is pending, counted or quarantined; duplicates and conflicts are positions in the request."""
 
-    id: int
+    id: str
     received_at: datetime
     status: str
     accepted: int
@@ -113,8 +115,15 @@ def pending_before(session: Session, instant: datetime) -> bool:
     return bool(session.scalar(select(waits))) or (session.scalar(_TAKEN_UP_TO) or instant) < instant
 
 
-def batch(session: Session, organization_id: uuid.UUID | None, batch_id: int) -> Batch:
-    """What became of a request; `organization_id` None (a platform key) sees every batch. Raises NotFound."""
+def batch(session: Session, organization_id: uuid.UUID | None, reference: str) -> Batch:
+    """What became of a request; `organization_id` None (a platform key) sees every batch. Raises NotFound.
+
+    `reference` is a batch's id, or id-position: the request of one event that is stored there with others.
+    """
+    found = REFERENCE.fullmatch(reference)
+    if found is None:
+        raise NotFound("There is no such batch.")
+    batch_id, position = min(int(found[1]), 2**63 - 1), found[2] and int(found[2])
     b, result, poison = usage_batches.c, usage_batch_results.c, usage_quarantine.c
     query = (
         select(b.id, b.received_at, b.accepted, b.rejected, result.counted, result.duplicates, result.conflicts, poison.error)
@@ -123,11 +132,14 @@ def batch(session: Session, organization_id: uuid.UUID | None, batch_id: int) ->
         .where(b.id == batch_id)
     )
     row = session.execute(query.where(b.organization_id == organization_id) if organization_id else query).first()
-    if row is None:
+    if row is None or (position is not None and position >= row.accepted):
         raise NotFound("There is no such batch.")
     status = "counted" if row.counted is not None else "quarantined" if row.error is not None else "pending"
     duplicates, conflicts = tuple(row.duplicates or ()), tuple(row.conflicts or ())
-    return Batch(row.id, row.received_at, status, row.accepted, row.rejected, row.counted or 0, duplicates, conflicts)
+    if position is None:
+        return Batch(reference, row.received_at, status, row.accepted, row.rejected, row.counted or 0, duplicates, conflicts)
+    again, other = ((0,) if position in places else () for places in (duplicates, conflicts))
+    return Batch(reference, row.received_at, status, 1, 0, int(status == "counted" and not again and not other), again, other)
 
 
 def events_page(

@@ -21,6 +21,7 @@ from core.metering.accept import Verdict
 from core.metering.columns import pack
 from core.metering.kafka.message import BYTES_MAX, address, client, encode
 from core.metering.lines import connect
+from core.metering.log import Pending
 
 BLOCK = 2_000
 DELIVERY_SECONDS = 10
@@ -48,16 +49,16 @@ class KafkaLog:
 
     def append(self, verdict: Verdict) -> int | None:
         """As log.Log.append: durable when it returns. Raises Unavailable; a message that was on its way may count all the same."""
+        return self.begin(verdict).result()
+
+    def begin(self, verdict: Verdict) -> Pending:
+        """Hand the verdict to the producer. Raises Unavailable."""
         payload = pack(verdict.accepted) if verdict.accepted is not None else b""
         batch_id = self._next_id()
         raw = encode(verdict, payload, batch_id=batch_id, at=self._now())
         delivered: Future[None] = Future()
         self._send(raw, (verdict.organization_id or verdict.api_key_id).bytes, delivered)
-        try:
-            delivered.result(DELIVERY_SECONDS + 1)
-        except TimeoutError as error:
-            raise _refusal("the brokers did not answer") from error
-        return batch_id if verdict.accepted is not None else None
+        return _Delivery(batch_id if verdict.accepted is not None else None, delivered)
 
     def close(self) -> None:
         """Deliver what waits and stop."""
@@ -124,6 +125,21 @@ class KafkaLog:
     def _poll(self) -> None:
         while not self._stopped.is_set():
             self._producer.poll(POLL_SECONDS)
+
+
+class _Delivery:
+    """A message on its way to the brokers."""
+
+    def __init__(self, batch_id: int | None, delivered: Future[None]) -> None:
+        self._batch_id, self._delivered = batch_id, delivered
+
+    def result(self) -> int | None:
+        """The batch's id when all replicas have it. Raises Unavailable."""
+        try:
+            self._delivered.result(DELIVERY_SECONDS + 1)
+        except TimeoutError as error:
+            raise _refusal("the brokers did not answer") from error
+        return self._batch_id
 
 
 def _refusal(why: str) -> Unavailable:
