@@ -72,7 +72,8 @@ class Site:
         """Start `web` or `aggregator`; it may take a while to be ready."""
         commands = {"web": ingest_stack.granian(self.application, self.web_port), "aggregator": ["workers.aggregator"]}
         url = self.cluster.url().replace(f":{self.cluster.port}/", f":{self.database.port}/")
-        given = {"DATABASE_URL": url, "VALUEVERSE_ENV": "test", "USAGE_RATE_PER_SECOND": "10000000", "USAGE_FLUSH_SECONDS": "0.05", "WEB_THREADS": "64"}
+        given = {"DATABASE_URL": url, "VALUEVERSE_ENV": "test", "WEB_THREADS": "64"}
+        given |= {"USAGE_RATE_PER_SECOND": "10000000", "USAGE_FLUSH_SECONDS": "0.05"}
         command = leash.command([sys.executable, "-m", *commands[name]])
         with (self.folder / f"{name}.log").open("ab") as out:
             self.children[name] = subprocess.Popen(

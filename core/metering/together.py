@@ -31,6 +31,8 @@ GATHERED_MIN = 4
 PACED_MIN, PACE_SECONDS = 16, 0.004
 """After so many the next begin no sooner than this later, so that more gather. Few senders never wait."""
 GROUP_MAX = 1_000
+ALONE_SECONDS_MAX = 0.005
+"""For so long a key's requests are judged one by one, then the rest of them is given back: other keys' wait for them."""
 log = structlog.get_logger("valueverse.usage")
 
 
@@ -151,8 +153,15 @@ class Together:
             found = compiled.judge(self._directory, own, lines, Form.NDJSON, window=window, at=at, most=len(singles))
             if found is not None and len(found[0]) == len(singles):
                 return [(*found, singles)]
-        alone = [(lone.judge(self._directory, own, single.body, window=window, at=at), single) for single in singles]
-        return [(found[0], (found[1],), [single]) for found, single in alone if found is not None]
+        judged: list[_Judged] = []
+        until = time.monotonic() + ALONE_SECONDS_MAX
+        for single in singles:
+            alone = lone.judge(self._directory, own, single.body, window=window, at=at)
+            if alone is not None:
+                judged.append((alone[0], (alone[1],), [single]))
+            if time.monotonic() > until:
+                break
+        return judged
 
     def _logged(self, principal: Principal, accepted: Columns | Lone, fed: Sequence[str], singles: Sequence[Single]) -> _Begun | None:
         verdict = Verdict(len(singles), accepted, fed, (), principal.organization_id, principal.key_id, True)
@@ -161,7 +170,10 @@ class Together:
             return self._log.begin(verdict), fed, singles
         except BillingError as error:
             self._failed(singles, error)
-            return None
+        except Exception as error:
+            log.exception("single events could not be sent to the log")
+            self._failed(singles, error)
+        return None
 
     def _finish(self, pending: Pending, fed: Sequence[str], singles: Sequence[Single]) -> None:
         """Tell the requests of one batch, once it is durable."""

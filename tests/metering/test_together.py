@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from core.metering.bodies import Form
 from core.metering.columns import Lone, pack, unpack
 from core.metering.directory import Principal
 from core.metering.rates import Rates
-from core.metering.together import GATHERED_MIN, Single, Together
+from core.metering.together import ALONE_SECONDS_MAX, GATHERED_MIN, Single, Together
 from tests.metering.conftest import Metering
 from tests.metering.test_roads import NOW, OWN, WINDOW, FixedDirectory
 
@@ -68,9 +69,9 @@ def admit(authorization: str) -> Principal:
     return found
 
 
-def told(log: Any, requests: Sequence[tuple[str, bytes]]) -> list[Single]:
+def told(log: Any, requests: Sequence[tuple[str, bytes]], directory: Any = None) -> list[Single]:
     """The outcome of requests that all came before the first was looked at."""
-    directory: Any = FixedDirectory()
+    directory = directory or FixedDirectory()
     singles = [Single(authorization, body, None) for authorization, body in requests]
     delivered: list[Single] = []
     together = Together(
@@ -163,6 +164,23 @@ def test_no_request_speaks_for_another(tricks: list[bytes]) -> None:
         singles = told(log, [("platform", body) for body in order])
         assert [single.body for single in singles if single.stored] == honest
         assert [stored_alone(log, single)[6] for single in singles if single.stored] == [f"key-{i}".encode() for i in range(6)]
+
+
+def test_a_key_that_takes_long_to_judge_holds_up_nobody() -> None:
+    class Slow(FixedDirectory):
+        asked = 0
+
+        def accounts(self, references: Any) -> Any:
+            self.asked += 1
+            time.sleep(ALONE_SECONDS_MAX / 4)
+            return super().accounts(references)
+
+    directory, log = Slow(), Memory()
+    strange = [event(f"strange-{i}", organization_id=f"nobody-{i}") for i in range(100)]
+    requests = [("platform", body) for body in strange] + [("acme", event(f"key-{i}")) for i in range(5)]
+    singles = told(log, requests, directory)
+    assert [single.stored is not None for single in singles] == [False] * 100 + [True] * 5
+    assert directory.asked < 20
 
 
 def test_a_log_that_refuses_is_told_to_each() -> None:
