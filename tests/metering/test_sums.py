@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from core.db import transaction
+from core.errors import NotFound
 from core.metering import queries, recount
 from core.metering.rejections import finding
 from core.metering.summary import summary
@@ -216,8 +217,9 @@ def test_another_organization_sees_nothing(metering: Metering, world: World) -> 
     with metering.app.app_context(), transaction() as session:
         assert queries.events_page(session, stranger, start=world.start, end=world.end).rows == []
         assert finding.page(session, finding.Wanted(stranger)).rows == []
-        with pytest.raises(Exception, match="no such batch"):
-            queries.batch(session, stranger, int(batch))
+        for reference in (batch, f"{batch}-0"):
+            with pytest.raises(NotFound):
+                queries.batch(session, stranger, reference)
     assert metering.sums([(stranger, metric, world.start, world.end) for metric in world.metrics.values()]) == [0] * len(METRICS)
 
 

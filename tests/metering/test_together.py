@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import BillingError, Unavailable
-from core.metering import bodies, careful, compiled, lone
+from core.db import transaction
+from core.errors import BillingError, NotFound, Unavailable
+from core.metering import bodies, careful, compiled, lone, queries
 from core.metering.accept import Verdict
 from core.metering.bodies import Form
 from core.metering.columns import Lone, pack, unpack
@@ -283,8 +284,43 @@ def test_stored_together_and_counted_once(metering: Metering, arrived: Any) -> N
     day = datetime.now(UTC)
     [sums] = metering.sums([(organization, metric, day - timedelta(days=1), day + timedelta(days=1))])
     assert sums == 1 + 30 * 125 / 100
-    statuses = [metering.value("SELECT duplicates FROM usage_batch_results WHERE batch_id = %s", singles[0].stored.batch_id)]
-    assert statuses == [list(range(30, 40))]
+    assert metering.value("SELECT duplicates FROM usage_batch_results WHERE batch_id = %s", singles[0].stored.batch_id) == list(
+        range(30, 40)
+    )
+
+
+def test_each_reads_what_became_of_its_own_event(metering: Metering, arrived: Any) -> None:
+    organization, token = metering.organization()
+    stranger, _ = metering.organization()
+    metering.metric("apart")
+    metering.send(token, {"metric_name": "apart", "idempotency_key": "known", "quantity": 1})
+    quantities = {"new-1": 1, "known": 1, "new-2": 2, "new-1 again": 1, "other": 5}
+    bodies_ = [
+        json.dumps({"metric_name": "apart", "idempotency_key": key.split()[0], "quantity": quantity}).encode()
+        for key, quantity in {**quantities, "conflict": 9}.items()
+    ]
+    bodies_[-1] = bodies_[-1].replace(b"conflict", b"known")
+    found = arrived([(token, body) for body in bodies_])
+    references = [f"{single.stored.batch_id}-{single.stored.position}" for single in found]
+    with metering.app.app_context(), transaction() as session:
+        assert {queries.batch(session, organization, reference).status for reference in references} == {"pending"}
+    metering.count()
+    with metering.app.app_context(), transaction() as session:
+        read = [queries.batch(session, organization, reference) for reference in references]
+        assert [one.id for one in read] == references
+        assert [(one.accepted, one.rejected, one.counted) for one in read] == [(1, 0, n) for n in (1, 0, 1, 0, 1, 0)]
+        assert [one.duplicates for one in read] == [(), (0,), (), (0,), (), ()]
+        assert [one.conflicts for one in read] == [(), (), (), (), (), (0,)]
+        whole = queries.batch(session, organization, references[0].partition("-")[0])
+        assert (whole.accepted, whole.counted, whole.duplicates, whole.conflicts) == (6, 3, (1, 3), (5,))
+        for whose, reference in (
+            (stranger, references[0]),
+            (organization, f"{whole.id}-6"),
+            (organization, f"{whole.id}-"),
+            (organization, "x"),
+        ):
+            with pytest.raises(NotFound):
+                queries.batch(session, whose, reference)
 
 
 def test_a_revoked_key_is_given_back(metering: Metering, arrived: Any) -> None:
