@@ -28,7 +28,7 @@ from core.metering.rates import Rates
 
 GATHERED_MIN = 4
 """Fewer are judged one by one, which costs them less."""
-PACED_MIN, PACE_SECONDS = 16, 0.004
+PACED_MIN, PACE_SECONDS = 24, 0.006
 """After so many the next begin no sooner than this later, so that more gather. Few senders never wait."""
 GROUP_MAX = 1_000
 ALONE_SECONDS_MAX = 0.005
