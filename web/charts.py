@@ -142,7 +142,7 @@ def plotly_json(chart: Chart, texts: Sequence[Sequence[str]]) -> Markup:
         )
     figure.update_layout(
         barmode="stack",
-        bargap=0.38,
+        bargap=1 - float(BAR_SHARE),
         showlegend=False,
         height=chart.height_px,
         margin={"l": 42, "r": 0, "t": TOP_PX, "b": BOTTOM_PX},
@@ -160,9 +160,17 @@ def plotly_json(chart: Chart, texts: Sequence[Sequence[str]]) -> Markup:
             "ticktext": [label for _, label in ticks],
             "fixedrange": True,
         },
+        shapes=[_outline(index, bar.previous) for index, bar in enumerate(chart.bars) if bar.previous],
     )
     text = json.dumps(figure.to_plotly_json(), separators=(",", ":"), default=str)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - JSON without a "<" cannot end its element
+
+
+def _outline(index: int, value: Decimal) -> dict[str, object]:
+    """What stands behind the bar at `index` to compare it with, as a shape of Plotly; the browser gives it the page's colour."""
+    half = float(BAR_SHARE) / 2
+    corners = {"x0": index - half, "x1": index + half, "y0": "0", "y1": str(value)}
+    return {"type": "rect", "layer": "below", "line": {"width": 1}, **corners}
 
 
 def scale_top(highest: Decimal) -> Decimal:

@@ -9,11 +9,12 @@
     return found;
   };
   const theme = (layout) => {
-    const [text, grid, line, paper, ...series] = tokens("text3", "border", "line", "bg", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8");
+    const [text, grid, line, paper, outline, ...series] = tokens("text3", "border", "line", "bg", "barmut", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8");
     const axis = { gridcolor: grid, zerolinecolor: line, linecolor: line, tickfont: { color: text } };
     return { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: series,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: text },
       hoverlabel: { bgcolor: paper, bordercolor: line, font: { color: tokens("text")[0] } },
+      shapes: layout.shapes?.map((shape) => ({ ...shape, line: { ...shape.line, color: outline } })),
       xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, linecolor: "rgba(0,0,0,0)" } };
   };
   const draw = (figure) => {

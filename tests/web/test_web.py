@@ -148,6 +148,15 @@ def test_the_interactive_figure_has_the_same_numbers() -> None:
     assert [D(value) for value in figure["data"][0]["y"]] == [bar.values[0] for bar in chart.bars]
 
 
+def test_the_interactive_figure_outlines_what_is_compared_with() -> None:
+    chart = sample.stacked_chart()
+    compared = replace(chart, bars=tuple(replace(bar, previous=D(index) if index % 2 else None) for index, bar in enumerate(chart.bars)))
+    shapes = json.loads(charts.plotly_json(compared, [[""] * len(chart.bars)] * 5))["layout"]["shapes"]
+    assert [(round(shape["x0"] + 0.31), D(shape["y0"]), D(shape["y1"])) for shape in shapes] == [
+        (index, 0, index) for index in range(1, len(chart.bars), 2)
+    ]
+
+
 def test_sparklines_need_two_values_and_survive_a_flat_line() -> None:
     assert charts.sparkline([3]) == ""
     assert "NaN" not in charts.sparkline([2, 2, 2])
